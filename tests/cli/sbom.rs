@@ -1,20 +1,24 @@
 //! Bills of materials: what is in them, and whether other readers of the formats take them.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use cyclonedx_bom::models::bom::Bom;
 use cyclonedx_bom::validation::Validate as _;
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 use serde_json::{Value, json};
 use vmfab::store::Store;
 
 use super::Bench;
 use super::contents::{HOSTILE, disk};
+use crate::support::tool;
 
 const COPYRIGHT: &str = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n\
      Files: *\nLicense: GPL-3+\n\nFiles: doc/*\nLicense: odd licence\n";
 
-/// A bench with `@known`: two packages of Debian, one of Python, one of npm.
+/// A bench with `@known`: a package of Debian, one of Python, one of npm, and a crate.
 fn bench() -> Bench {
     let bench = Bench::new();
     let store = Store::open(bench.home.path().join("store")).unwrap();
@@ -40,9 +44,29 @@ fn bench() -> Bench {
             &left.to_string(),
         );
         write(root, "usr/lib/node_modules/broken/package.json", "{");
+        rust_program(&root.join("usr/bin/tool"));
     });
     bench.image_of(&store, "known", &filled, &[]);
     bench
+}
+
+/// A program with the list of its crates, as cargo-auditable builds them.
+fn rust_program(path: &Path) {
+    let list = br#"{"packages":[{"name":"adler","version":"1.0.2","source":"crates.io"}]}"#;
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(list).unwrap();
+    let section = tempfile::NamedTempFile::new().unwrap();
+    fs::write(section.path(), encoder.finish().unwrap()).unwrap();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let made = tool("objcopy", "binutils")
+        .arg(format!(
+            "--add-section=.dep-v0={}",
+            section.path().display()
+        ))
+        .args(["/bin/sh".as_ref(), path.as_os_str()])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
 }
 
 #[test]
@@ -67,11 +91,15 @@ fn packages_have_versions_licences_and_addresses() {
         "pkg:deb/debian/bash@5.2-1?arch=amd64&distro=debian-12"
     )));
     assert!(told.contains(&("pypi", "pkg:pypi/flask@3.0.0")), "{told:?}");
-    assert_eq!(told.len(), 4, "{told:?}");
+    assert!(
+        told.contains(&("cargo", "pkg:cargo/adler@1.0.2")),
+        "{told:?}"
+    );
+    assert_eq!(told.len(), 5, "{told:?}");
     let bash = packages.iter().find(|one| one["name"] == "bash").unwrap();
     assert_eq!(bash["license"], "GPL-3+ AND (odd licence)");
     let ran = bench.run(["image", "sbom", "@known"]).ends_with(0);
-    assert!(ran.stdout.contains("BSD-3-Clause") && ran.stdout.contains("4 packages"));
+    assert!(ran.stdout.contains("BSD-3-Clause") && ran.stdout.contains("5 packages"));
     assert!(!ran.stdout.contains('\u{1b}'), "{}", ran.stdout);
     assert!(ran.stderr.contains("steps are unknown"), "{}", ran.stderr);
 }
@@ -90,14 +118,14 @@ fn documents_are_read_by_others() {
     let read = Bom::parse_from_json(bom.as_bytes()).unwrap();
     assert!(read.validate().passed(), "{:?}", read.validate());
     let value: Value = serde_json::from_str(&bom).unwrap();
-    assert_eq!(value["components"].as_array().unwrap().len(), 4);
+    assert_eq!(value["components"].as_array().unwrap().len(), 5);
     let names = value["components"].as_array().unwrap().iter();
     assert!(names.clone().any(|one| one["name"] == HOSTILE));
 
     let spdx = document("spdx");
     let read: spdx_rs::models::SPDX = serde_json::from_str(&spdx).unwrap();
-    assert_eq!(read.package_information.len(), 5);
-    assert_eq!(read.relationships.len(), 5);
+    assert_eq!(read.package_information.len(), 6);
+    assert_eq!(read.relationships.len(), 6);
     let license = |name: &str| {
         let mut all = read.package_information.iter();
         let package = all.find(|one| one.package_name == name).unwrap();

@@ -1,4 +1,5 @@
-//! Packages of Python and npm: by the files that describe each, wherever they lie.
+//! Packages of Python and npm: by the files that describe each, wherever they lie. Crates of Rust:
+//! see `rust`.
 //!
 //! Sources: Python's "Recording installed projects" and "Core metadata specifications"; npm's
 //! package.json.
@@ -8,13 +9,13 @@ use std::error::Error;
 use ext4_view::Ext4;
 use serde_json::Value;
 
-use super::{LEAST_FILE, MAX_DATABASE, Package, size};
+use super::{LEAST_FILE, MAX_DATABASE, Package, rust, size};
 use crate::contents::{FileKind, Files};
 
 /// The largest description that is read, in bytes.
 const MAX_DESCRIPTION: u64 = 4 << 20;
 
-/// The packages of Python and npm in a root file system with these files, sorted by name.
+/// The packages of Python, npm and Rust in a root file system with these files, sorted by name.
 ///
 /// # Errors
 /// The file system is damaged or cannot be read.
@@ -46,6 +47,7 @@ pub fn language_packages(
             });
         }
     }
+    packages.extend(rust::packages(ext4, files)?);
     packages.sort();
     Ok(packages)
 }

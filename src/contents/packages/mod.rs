@@ -5,6 +5,7 @@ mod copyright;
 mod dpkg;
 mod language;
 mod rpm;
+mod rust;
 mod sqlite;
 
 use std::error::Error;
@@ -30,7 +31,7 @@ pub struct Package {
     pub version: String,
     /// What it is for; empty when the database does not say.
     pub architecture: String,
-    /// `dpkg`, `apk`, `rpm`, `pypi` or `npm`.
+    /// `dpkg`, `apk`, `rpm`, `pypi`, `npm` or `cargo`.
     pub manager: &'static str,
     /// Bytes that it takes, as its database says.
     pub size: u64,

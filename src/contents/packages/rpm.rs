@@ -11,14 +11,23 @@ const VERSION: u32 = 1001;
 const RELEASE: u32 = 1002;
 const EPOCH: u32 = 1003;
 const SIZE: u32 = 1009;
+const FILE_MODES: u32 = 1030;
 const LICENSE: u32 = 1014;
 const ARCHITECTURE: u32 = 1022;
 const SOURCE: u32 = 1044;
+const DIRECTORY_INDEXES: u32 = 1116;
+const BASE_NAMES: u32 = 1117;
+const DIRECTORY_NAMES: u32 = 1118;
 const LONG_SIZE: u32 = 5009;
 
+const INT16: u32 = 3;
 const INT32: u32 = 4;
 const INT64: u32 = 5;
 const STRING: u32 = 6;
+const STRINGS: u32 = 8;
+
+/// The type of a regular file in a mode (inode(7)).
+const REGULAR: u16 = 0o100_000;
 
 pub(super) fn packages(bytes: &[u8]) -> Result<Vec<Package>, String> {
     let rows = sqlite::rows(bytes, "Packages")?;
@@ -40,7 +49,7 @@ fn package(bytes: &[u8]) -> Option<Package> {
     Some(Package {
         license: header.text(LICENSE),
         source: header.text(SOURCE),
-        file: None,
+        file: header.first_file(),
         name: header.text(NAME)?,
         version: format!("{}{version}-{release}", epoch.unwrap_or_default()),
         architecture: header.text(ARCHITECTURE).unwrap_or_default(),
@@ -78,6 +87,25 @@ impl<'a> Header<'a> {
         };
         let end = data.iter().position(|&byte| byte == 0)?;
         Some(String::from_utf8_lossy(&data[..end]).into_owned())
+    }
+
+    /// The first regular file that the package brings, without `/` at the beginning.
+    fn first_file(&self) -> Option<String> {
+        let of_type = |tag, wanted| {
+            let (found, data) = self.find(tag)?;
+            (found == wanted).then_some(data)
+        };
+        let modes = of_type(FILE_MODES, INT16)?.chunks_exact(2);
+        let mut modes = modes.map(|mode| u16::from_be_bytes([mode[0], mode[1]]));
+        let at = modes.position(|mode| mode & 0o170_000 == REGULAR)?;
+        let directory = u32_at(of_type(DIRECTORY_INDEXES, INT32)?, at.checked_mul(4)?)?;
+        let string = |data: &[u8], at: usize| {
+            let text = data.split(|&byte| byte == 0).nth(at)?;
+            Some(String::from_utf8_lossy(text).into_owned())
+        };
+        let directory = string(of_type(DIRECTORY_NAMES, STRINGS)?, directory as usize)?;
+        let name = string(of_type(BASE_NAMES, STRINGS)?, at)?;
+        Some(format!("{}{name}", directory.trim_start_matches('/')))
     }
 
     fn number(&self, tag: u32) -> Option<u64> {
@@ -167,6 +195,12 @@ mod tests {
         found.sort_unstable();
         assert_eq!(found, listed);
         assert!(found.contains(&"first 4:1.2-3 noarch 5000".to_owned()));
+        let file = |name: &str| {
+            let all = packages(&bytes).unwrap();
+            all.into_iter().find(|one| one.name == name).unwrap().file
+        };
+        assert_eq!(file("first").as_deref(), Some("opt/file"));
+        assert_eq!(file("first-p7"), None);
         // Whatever is cut off or wrong, it is said.
         for length in (0..bytes.len()).step_by(509) {
             let _ = packages(&bytes[..length]);

@@ -134,6 +134,7 @@ impl Distribution {
         let version = escaped(&package.version);
         let (kind, name) = match package.manager {
             "pypi" => ("pypi", package.name.to_lowercase().replace('_', "-")),
+            "cargo" => return format!("pkg:cargo/{}@{version}", escaped(&package.name)),
             "npm" => {
                 let parts: Vec<String> = package.name.split('/').map(escaped).collect();
                 return format!("pkg:npm/{}@{version}", parts.join("/"));
@@ -400,6 +401,7 @@ mod tests {
                 "pkg:pypi/typing-ext@1",
             ),
             (package("npm", "@b/a", "1.2", ""), "pkg:npm/%40b/a@1.2"),
+            (package("cargo", "adler", "1.0", ""), "pkg:cargo/adler@1.0"),
         ] {
             assert_eq!(debian.purl(&package), expected);
         }

@@ -18,8 +18,8 @@ use crate::ops::contents::{self, BillFormat, BillOfMaterials};
 
 /// List the packages of an image, as a bill of materials (SBOM)
 ///
-/// Packages of dpkg, apk, rpm, Python and npm, with version, licence, source package and the step
-/// that brought each. Licences are those that packages state; in SPDX and CycloneDX they are
+/// Packages of dpkg, apk, rpm, Python and npm, and crates of Rust programs that cargo-auditable
+/// built, with version, licence, source package and the step that brought each. Licences are those that packages state; in SPDX and CycloneDX they are
 /// expressions where vmfab knows the names. The disk must have ext2, ext3 or ext4.
 #[derive(Debug, Args)]
 #[command(after_help = "\
