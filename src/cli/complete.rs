@@ -116,6 +116,7 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["image", "history"], "image", Names::Tags),
     (&["image", "tree"], "image", Names::Tags),
     (&["image", "sbom"], "image", Names::Tags),
+    (&["image", "check-updates"], "image", Names::Tags),
     (&["image", "provenance"], "image", Names::Tags),
     (&["image", "diff"], "before", Names::Tags),
     (&["image", "diff"], "after", Names::Tags),

@@ -22,4 +22,5 @@ mod sandbox;
 mod seeds;
 mod templates;
 pub(crate) mod unprivileged;
+mod updates;
 mod watch;

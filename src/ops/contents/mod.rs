@@ -2,6 +2,7 @@
 
 mod diff;
 mod sbom;
+mod updates;
 
 use ext4_view::Ext4;
 use serde::Serialize;
@@ -17,6 +18,8 @@ use crate::disk::open_root;
 use crate::failure::Failure;
 
 pub use sbom::{BillFormat, BillOfMaterials, Material, sbom};
+
+pub use updates::{Update, Updates, updates};
 
 pub use diff::{ImageDiff, PackageChange, SideOfDiff, diff};
 

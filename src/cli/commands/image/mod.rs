@@ -1,10 +1,11 @@
-//! `vmfab image inspect|history|tree|diff|sbom|export|tag|rm`
+//! `vmfab image inspect|history|tree|diff|sbom|check-updates|export|tag|rm`
 
 mod browse;
 mod diff;
 mod provenance;
 mod sbom;
 mod tree;
+mod updates;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -37,6 +38,7 @@ Examples:
   vmfab image tree @docker
   vmfab image diff @docker-stable @docker --html review.html
   vmfab image sbom @docker --format spdx -o docker.spdx.json
+  vmfab image check-updates @docker
   vmfab image export @docker -o docker.qcow2
   vmfab image tag @docker @docker-stable
   vmfab image rm @docker"
@@ -53,6 +55,7 @@ enum ImageCommand {
     Tree(tree::Tree),
     Diff(diff::Diff),
     Sbom(sbom::Sbom),
+    CheckUpdates(updates::CheckUpdates),
     Provenance(provenance::Provenance),
     Export(Export),
     Tag(Tag),
@@ -67,6 +70,7 @@ impl Image {
             ImageCommand::Tree(command) => command.run(session),
             ImageCommand::Diff(command) => command.run(session),
             ImageCommand::Sbom(command) => command.run(session),
+            ImageCommand::CheckUpdates(command) => command.run(session),
             ImageCommand::Provenance(command) => command.run(session),
             ImageCommand::Export(command) => command.run(session),
             ImageCommand::Tag(command) => command.run(session),
