@@ -7,7 +7,7 @@ SHELL = /bin/bash
 
 RUN_PACKAGES = mmdebstrap bubblewrap uidmap e2fsprogs qemu-utils qemu-system openssh-client gpgv swtpm
 TEST_PACKAGES = $(RUN_PACKAGES) ovmf gdisk dosfstools python3-zstandard b3sum strace gnupg gzip \
-	xz-utils zstd bzip2 zip dropbear-bin cpio kmod docker-registry skopeo podman \
+	xz-utils zstd bzip2 zip dropbear-bin cpio kmod docker-registry skopeo podman binutils openssh-tests \
 	apache2-utils curl docker.io busybox-static attr rpm createrepo-c passt chromium chromium-driver tmux
 BENCH_PACKAGES = $(RUN_PACKAGES) docker.io debian-archive-keyring zstd b3sum restic borgbackup casync time dropbear-bin cpio kmod \
 	docker-registry skopeo chromium chromium-driver

@@ -436,3 +436,88 @@ fn what_cosign_signed_is_verified_with_its_key() {
     let refused = reader.refused(&["pull", &at], 6);
     assert!(refused.contains("is damaged"), "{refused}");
 }
+
+/// OpenSSH's own stand-in for a hardware token.
+const TOKEN: &str = "/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so";
+
+#[test]
+fn tokens_sign() {
+    assert!(
+        std::path::Path::new(TOKEN).exists(),
+        "{TOKEN} is missing: install the package openssh-tests"
+    );
+    let home = Home::new();
+    fs::write(home.path("disk.img"), b"content").unwrap();
+    let digest = vmfab::digest::Sha256::of(b"content");
+    // In an agent, only that one knows the token.
+    let agent = "eval $(ssh-agent) >/dev/null; trap 'ssh-agent -k >/dev/null' EXIT; \
+        ssh-add -q -S \"$SSH_SK_PROVIDER\" ./token && rm token && unset SSH_SK_PROVIDER \
+        && exec 3>&1 && \"$@\" >&3";
+    for (kind, script) in [
+        ("ed25519-sk", "exec \"$@\""),
+        ("ecdsa-sk", "exec \"$@\""),
+        ("ed25519-sk", agent),
+    ] {
+        let made = [
+            "-q", "-t", kind, "-w", TOKEN, "-N", "", "-C", kind, "-f", "token",
+        ];
+        let (good, said) = ssh_keygen(&home, &made, "");
+        assert!(good, "{said}");
+        let vmfab = home.command(&["sign", "disk.img", "--key", "./token.pub"]);
+        let mut command = Command::new("bash");
+        command.args(["-ec", script, "bash"]);
+        command.arg(vmfab.get_program()).args(vmfab.get_args());
+        for (name, value) in vmfab.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.env("SSH_SK_PROVIDER", TOKEN);
+        let output = command.current_dir(home.directory()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{kind}: {said}");
+        home.run(&["key", "trust", "./token.pub", "--for", "file:disk.img"])
+            .ends_with(0);
+        let verified = home.json(&["verify", "disk.img"]);
+        assert_eq!(verified["signatures"][0]["comment"], kind);
+        // OpenSSH says the same, and a changed file has no signature of the token.
+        let words = [
+            "-q",
+            "-Y",
+            "verify",
+            "-n",
+            "vmfab",
+            "-f",
+            "allowed_signers",
+            "-I",
+            "file:disk.img",
+            "-s",
+            "disk.img.sig",
+        ];
+        let (good, said) = ssh_keygen(&home, &words, &format!("sha256:{digest}\n"));
+        assert!(good, "{said}");
+        fs::write(home.path("disk.img"), b"changed").unwrap();
+        home.refused(&["verify", "disk.img"], 6);
+        fs::write(home.path("disk.img"), b"content").unwrap();
+        for name in ["disk.img.sig", "token", "token.pub", "allowed_signers"] {
+            let _ = fs::remove_file(home.path(name));
+        }
+    }
+    // Without the token its key signs nothing.
+    let made = [
+        "-q",
+        "-t",
+        "ed25519-sk",
+        "-w",
+        TOKEN,
+        "-N",
+        "",
+        "-f",
+        "token",
+    ];
+    let (good, said) = ssh_keygen(&home, &made, "");
+    assert!(good, "{said}");
+    let refused = home.refused(&["sign", "disk.img", "--key", "./token.pub"], 1);
+    assert!(refused.contains("or the token here"), "{refused}");
+}
