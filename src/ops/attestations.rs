@@ -17,6 +17,7 @@ use crate::digest::{Checksum, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::registry::{Described, Location, Parsed, Repository, Version, parse_manifest};
 use crate::share::{ATTESTATION, Attachment, ENVELOPE, attach, attached};
+use crate::text::excerpt;
 use crate::trust::{Envelope, Trusted};
 use crate::world::signatures::{name_of, trusted};
 
@@ -165,7 +166,7 @@ fn judge(bytes: &[u8], digest: &Sha256, name: &str, trusted: &Trusted) -> Attest
             let statement: Value = serde_json::from_slice(&envelope.statement)
                 .map_err(|error| format!("its statement is no JSON: {error}"))?;
             let kind = statement["predicateType"].as_str().unwrap_or_default();
-            attestation.predicate_type = kind.escape_default().to_string();
+            attestation.predicate_type = excerpt(kind);
             let hex = digest.to_string();
             let mut subjects = statement["subject"].as_array().into_iter().flatten();
             if statement["_type"] != STATEMENT

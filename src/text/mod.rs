@@ -1,5 +1,6 @@
 //! Texts that people write: places in them, and mistakes shown with the line underlined.
 
+mod excerpt;
 mod finding;
 mod harmless;
 pub(crate) mod kdl;
@@ -9,6 +10,7 @@ mod size;
 mod source;
 
 pub(crate) use crate::failure::closest;
+pub(crate) use excerpt::excerpt;
 pub use finding::Finding;
 pub(crate) use finding::looks_like_secret;
 pub(crate) use harmless::{harmless, is_harmful};

@@ -11,6 +11,7 @@ use ssh_key::{Algorithm, HashAlg, Signature};
 use super::signers::Accepted;
 use super::{OwnKey, Trusted};
 use crate::failure::Failure;
+use crate::text::excerpt;
 
 /// The type of what is signed: a statement of in-toto's.
 const STATEMENT: &str = "application/vnd.in-toto+json";
@@ -49,9 +50,9 @@ impl Envelope {
     /// It is none: a phrase that goes on after what it is.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let wire: Wire = serde_json::from_slice(bytes)
-            .map_err(|error| format!("is no DSSE envelope: {error}"))?;
+            .map_err(|error| format!("is no DSSE envelope: {}", excerpt(&error.to_string())))?;
         if wire.payload_type != STATEMENT {
-            let other = wire.payload_type.escape_default();
+            let other = excerpt(&wire.payload_type);
             return Err(format!("has \"{other}\", and no statement"));
         }
         let decoded = |text: &str| {

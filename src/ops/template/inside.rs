@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 use crate::recipe::{
-    Base, Content, Context as Named, Fetched, Image, Instruction, Kernel, Loaded, Problem, Span,
+    Base, Content, Context as Named, Fetched, Image, Instruction, Kernel, Loaded, Pin, Problem,
+    RegistryImage, Span,
 };
+use crate::registry::Location;
 use crate::text::Problems;
 
 /// Makes sure that a template reads no file from outside of its directory.
@@ -59,10 +61,45 @@ impl Check {
         self.problems.push(problem.with_help(help));
     }
 
+    /// An address that may be of a file of this host.
+    fn address(&mut self, url: &str, span: &Span) {
+        let kind = url.get(..7);
+        if kind.is_some_and(|kind| kind.eq_ignore_ascii_case("file://")) {
+            self.path(Path::new(&url[7..]), Some(span));
+        }
+    }
+
+    fn refuse(&mut self, span: &Span, message: String) {
+        let problem = Problem::new(span, message, "a template reads its own files only");
+        self.problems.push(problem);
+    }
+
+    /// An image that may be in a file or in the storage of this host.
+    fn registry(&mut self, image: &RegistryImage) {
+        let span = &image.shown.span;
+        match image.location.parse() {
+            Ok(Location::Registry(_)) | Err(_) => {}
+            Ok(
+                Location::Layout { path, .. }
+                | Location::Archive { path, .. }
+                | Location::DockerArchive { path, .. },
+            ) => self.path(&path, Some(span)),
+            Ok(Location::Storage(name)) => {
+                self.refuse(span, format!("{name} is outside of the template"));
+            }
+        }
+    }
+
     fn fetched(&mut self, fetched: &Fetched) {
-        let url = &fetched.fetch.url;
-        if let Some(path) = url.value.strip_prefix("file://") {
-            self.path(Path::new(path), Some(&url.span));
+        let fetch = &fetched.fetch;
+        self.address(&fetch.url.value, &fetch.url.span);
+        for mirror in &fetch.mirrors {
+            self.address(mirror, &fetched.span);
+        }
+        if let Some(Pin::Checksums { url, signature, .. }) = &fetch.pin {
+            for list in [Some(url), signature.as_ref()].into_iter().flatten() {
+                self.address(&list.value, &list.span);
+            }
         }
     }
 
@@ -81,7 +118,20 @@ impl Check {
                 }
             }
             Base::Bootc(bootc) => self.base(&bootc.source.value),
-            Base::Bootstrap(_) | Base::Tag(_) | Base::Registry(_) => {}
+            Base::Bootstrap(bootstrap) => {
+                // apt has many kinds of addresses, and most are of files.
+                let is_remote = |mirror: &String| {
+                    mirror.starts_with("http://") || mirror.starts_with("https://")
+                };
+                if let Some(mirror) = bootstrap.mirror.as_ref().filter(|one| !is_remote(one)) {
+                    self.refuse(
+                        &bootstrap.span,
+                        format!("{mirror} is outside of the template"),
+                    );
+                }
+            }
+            Base::Registry(image) => self.registry(image),
+            Base::Tag(_) => {}
         }
     }
 

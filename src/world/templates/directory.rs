@@ -54,7 +54,8 @@ pub(super) fn templates(directory: &Path) -> Result<Vec<(PathBuf, Package)>, Fai
     }
     let mut found = Vec::new();
     for path in listed(directory)? {
-        let is_package = path.extension().is_some_and(|ending| ending == EXTENSION);
+        let is_package =
+            path.extension().is_some_and(|ending| ending == EXTENSION) && !path.is_dir();
         let is_directory = path.is_dir() && !path.is_symlink();
         if is_package || (is_directory && has_recipe(&path)?) {
             found.push((path.clone(), read(&path)?));
