@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The limits that hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -19,6 +21,21 @@ pub struct Limits {
     pub least_speed: u64,
     /// `step-log`: bytes of output of a build step.
     pub step_log: u64,
+    /// What each step of a build may take that has a template of others in it.
+    pub template_steps: StepBounds,
+}
+
+/// What a step may take at most, whatever the recipe says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepBounds {
+    /// `template-time`: wall time in seconds.
+    pub seconds: u64,
+    /// `template-memory`: resident memory of all processes together, in bytes.
+    pub memory: u64,
+    /// `template-processes`.
+    pub processes: u64,
+    /// `template-disk`: bytes that it writes.
+    pub disk: u64,
 }
 
 impl Default for Limits {
@@ -29,6 +46,12 @@ impl Default for Limits {
             image_size: 1 << 30,
             least_speed: 512,
             step_log: 256 << 20,
+            template_steps: StepBounds {
+                seconds: 3600,
+                memory: 4 << 30,
+                processes: 4096,
+                disk: 16 << 30,
+            },
         }
     }
 }

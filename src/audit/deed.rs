@@ -116,6 +116,15 @@ pub enum Deed {
         what: String,
         reason: String,
     },
+    /// A template of others was built for the first time, or asked for more than before.
+    TemplateAccepted {
+        template: String,
+        version: String,
+        /// Of the package.
+        digest: String,
+        /// By whom, a phrase.
+        signed: String,
+    },
     /// A process was killed while it wrote an entry; what it left of that is gone.
     LogRepaired {
         /// How much that was.

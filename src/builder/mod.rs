@@ -50,6 +50,7 @@ use crate::digest::{Checksum, Digest, ObjectId};
 use crate::event::Sink;
 use crate::failure::Failure;
 use crate::host::{Home, Login, Secrets};
+use crate::limits::StepBounds;
 use crate::lock::PackageSet;
 use crate::plan::{BlobPlace, LocalTree, Place};
 use crate::registry::Registries;
@@ -79,6 +80,8 @@ pub struct Origins {
     pub secrets: Secrets,
     /// User names and passwords for git servers, by the addresses of repositories.
     pub logins: BTreeMap<String, Login>,
+    /// What each step may take, whatever the recipe says.
+    pub most: Option<StepBounds>,
 }
 
 pub struct All {
@@ -114,8 +117,10 @@ impl All {
             locked,
             secrets,
             logins,
+            most,
         } = origins;
-        let sandbox = Sandbox::new(home, store.clone()).telling(sink.clone());
+        let sandbox = Sandbox::new(home, store.clone());
+        let sandbox = sandbox.telling(sink.clone()).bounded(most);
         let sources = sources::Sources::new(store.clone(), locals);
         let image_size = registries.limits().image_size;
         Self {
@@ -159,6 +164,7 @@ impl All {
                 store.clone(),
                 sources.clone(),
                 guest::BuildMachines::new(home, store),
+                most,
             ),
             disk: make_disk::MakeDisk {
                 sandbox: sandbox.clone(),

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
+use super::output::printable;
 use crate::failure::Failure;
 use crate::host::Interrupt;
 
@@ -47,6 +48,8 @@ pub(super) fn standard_input(interrupt: &Interrupt) -> Result<String, Failure> {
 
 fn ask(question: &str, interrupt: &Interrupt) -> Result<String, Failure> {
     let mut terminal = io::stderr();
+    // Recipes of others have a say in it.
+    let question = printable(question, false);
     let shown = terminal.write_all(question.as_bytes());
     shown.and_then(|()| terminal.flush()).map_err(failed)?;
     let line = read(interrupt, |text| text.ends_with(b"\n"))?;

@@ -13,7 +13,7 @@ use super::error;
 use super::notify::Notifier;
 use super::options::{GlobalOptions, RegistryOptions};
 use super::reporter::Reporter;
-use super::{Status, output};
+use super::{Status, output, prompt};
 use crate::checked::BuildId;
 use crate::config::Config;
 use crate::event::{Event, Silent, Sink};
@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::host::{Home, Interrupt, Secrets};
 use crate::machine::Project;
 use crate::ops::builds::Recorder;
-use crate::ops::{self, Context};
+use crate::ops::{self, Agree, Context};
 
 /// Whether a command keeps a record of its build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,10 +117,21 @@ impl Session {
         let mut context = Context::new(home, sink, interrupt)
             .with_config(config, self.options.offline)
             .with_secrets(self.secrets.get().cloned().unwrap_or_default());
+        context.agree = self.agree(&context.interrupt);
         // Who is in a directory that is gone is in no project.
         let directory = std::env::current_dir().ok();
         context.project = directory.and_then(|directory| Project::around(&directory).ok());
         Ok(self.context.get_or_init(|| context))
+    }
+
+    /// Asks at the terminal before a template of others is built.
+    fn agree(&self, interrupt: &Interrupt) -> Arc<Agree> {
+        let (reporter, interrupt) = (self.reporter.clone(), interrupt.clone());
+        Arc::new(move |text| {
+            reporter.end();
+            let answer = prompt::line(&format!("{text}Build it? [y/N] "), &interrupt)?;
+            Ok(answer.map(|answer| matches!(&*answer.to_ascii_lowercase(), "y" | "yes")))
+        })
     }
 
     /// Where progress goes: to the user, and for builds into their record.

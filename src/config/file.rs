@@ -135,6 +135,16 @@ impl Reader<'_> {
         set("recipe-size", &mut limits.recipe_size);
         set("image-size", &mut limits.image_size);
         set("step-log", &mut limits.step_log);
+        let steps_of_templates = &mut limits.template_steps;
+        set("template-memory", &mut steps_of_templates.memory);
+        set("template-disk", &mut steps_of_templates.disk);
+        let mut count = |name, limit: &mut u64| {
+            *limit = self
+                .number(node, name, 1, 1 << 30)
+                .map_or(*limit, u64::from);
+        };
+        count("template-time", &mut steps_of_templates.seconds);
+        count("template-processes", &mut steps_of_templates.processes);
         let steps = self.number(node, "image-steps", 1, 1_000_000);
         limits.image_steps = steps.unwrap_or(limits.image_steps);
         let speed = self.number(node, "least-speed", 0, 1 << 30);

@@ -10,7 +10,7 @@ use super::cache::{self, CacheOptions};
 use super::export::{self, ExportOptions};
 use super::hypervisor::Hypervisor;
 use super::image_record::{ImageRecord, ImageSource};
-use super::{Context, RecipeChoice, build_record, provenance};
+use super::{Context, RecipeChoice, build_record, provenance, template};
 use crate::audit::Deed;
 use crate::builder;
 use crate::derivation::{Cache, Graph, NodeId};
@@ -22,6 +22,7 @@ use crate::host::Program;
 use crate::image::DiskFormat;
 use crate::store::{Store, TagName};
 use crate::world::recipes::base_of_role;
+use crate::world::templates;
 use crate::{plan, world};
 
 /// What to build, and how.
@@ -100,6 +101,7 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Failure
     let started = Instant::now();
     let started_at = SystemTime::now();
     let store = context.store()?;
+    template::consent(context, &options.choice)?;
     let plan = world::plan(context, &options.choice)?;
 
     let output = output(options)?;
@@ -225,6 +227,8 @@ pub(super) fn execute(
         locked: plan.locked.clone(),
         secrets: context.secrets.clone(),
         logins: plan.logins.clone(),
+        most: (context.bounded || templates::is_of_others(context, &plan.recipes))
+            .then_some(context.config.limits.template_steps),
     };
     let builders = builder::All::new(&context.home, store, origins);
     let executor = Executor {

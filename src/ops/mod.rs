@@ -38,4 +38,4 @@ pub mod store;
 pub mod template;
 pub mod volume;
 
-pub use crate::world::{CheckedOut, Context, RecipeChoice, checked_out, usual_recipe};
+pub use crate::world::{Agree, CheckedOut, Context, RecipeChoice, checked_out, usual_recipe};

@@ -14,11 +14,20 @@ use crate::instruction::Run;
 const QUIET: &str = "export HOME=/tmp PIP_NO_INPUT=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
                      PIP_ROOT_USER_ACTION=ignore PIP_BREAK_SYSTEM_PACKAGES=1 PYTHONDONTWRITEBYTECODE=1 \
                      npm_config_cache=/tmp/npm npm_config_update_notifier=false CARGO_HOME=/tmp/cargo\n";
+const BEGIN: &str = "set -eu\n";
 /// Has the text of a file of requirements.
 const REQUIREMENTS: &str = "VMFAB_REQUIREMENTS";
 /// The longest of them, in bytes: Linux takes no longer variable (execve(2), MAX_ARG_STRLEN is
 /// 128 KiB).
 const LONGEST: usize = 120 << 10;
+
+/// A command without what each command of these nodes begins with.
+#[must_use]
+pub fn without_preamble(command: &str) -> &str {
+    let rest = command.strip_prefix(BEGIN);
+    rest.and_then(|rest| rest.strip_prefix(QUIET))
+        .unwrap_or(command)
+}
 
 /// Reads a `python`, `npm` or `cargo` node. The files that it reads are added to `read`.
 pub(super) fn read(node: &Reader<'_>, files: &dyn Files, read: &mut Vec<PathBuf>) -> Option<Run> {
@@ -48,7 +57,7 @@ pub(super) fn read(node: &Reader<'_>, files: &dyn Files, read: &mut Vec<PathBuf>
     };
     let words: Vec<String> = packages.iter().map(|one| format!("'{one}'")).collect();
     let words = words.join(" ");
-    let mut command = format!("set -eu\n{QUIET}");
+    let mut command = format!("{BEGIN}{QUIET}");
     match manager {
         "python" => {
             let pip = venv.map_or_else(

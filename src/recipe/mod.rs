@@ -39,6 +39,7 @@ pub use format::format;
 pub use lint::lint;
 pub(crate) use load::default_image;
 pub use load::{Given, load, load_dockerfile};
+pub use manager::without_preamble;
 pub use model::*;
 pub use source::{Files, Source, Span, Spanned, Wanted};
 pub use value::unfit_for_logins;

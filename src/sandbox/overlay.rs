@@ -10,7 +10,7 @@ use super::confinement::{Changes, Grant};
 use super::worker::WorkerError;
 
 /// Where changes in memory are, below the scratch directory.
-const MEMORY: &str = "memory";
+pub(super) const MEMORY: &str = "memory";
 
 /// The mounted tree of a step; unmounted when dropped.
 pub(super) struct Overlay {

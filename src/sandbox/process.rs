@@ -92,7 +92,7 @@ impl Tasks<'_> {
             seconds: process.limits.seconds.or(Some(u64::MAX)),
             ..process.limits.clone()
         };
-        let ended = Self::wait(child, &limits);
+        let ended = self.wait(child, &limits);
         mounted.remove();
         ended?.map_err(|how| WorkerError::Failed {
             command: process.label.clone(),

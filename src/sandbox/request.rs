@@ -11,6 +11,7 @@ use super::layer::Form;
 use crate::host::Secret;
 use crate::image::ContainerConfig;
 use crate::instruction::{Ids, Network, Packages, ScriptFile, StepLimits};
+use crate::limits::StepBounds;
 
 /// One step, as the worker gets it on its standard input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub(super) struct Request {
     pub(super) proxies: BTreeMap<String, String>,
     /// How to pack what was changed; nothing is packed when absent.
     pub(super) pack: Option<Pack>,
+    /// What each task may take, whatever its own limits are.
+    pub(super) most: Option<StepBounds>,
 }
 
 /// A layer below the step.

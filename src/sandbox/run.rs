@@ -24,6 +24,7 @@ use crate::event::{Event, Sink};
 use crate::failure::{Failure, Kind};
 use crate::host::process::{self, Bounds, End, Finished};
 use crate::host::{Home, Secret, bare_command, is_full};
+use crate::limits::StepBounds;
 use crate::store::Store;
 
 /// Variables of the host that a command with network gets.
@@ -45,6 +46,8 @@ pub struct Sandbox {
     layer_cache: LayerCache,
     work: PathBuf,
     sink: Option<Arc<dyn Sink>>,
+    /// What each step may take, whatever its recipe says.
+    most: Option<StepBounds>,
     /// What this host allows, once it was tried.
     confinement: Arc<Mutex<Option<Confinement>>>,
 }
@@ -92,6 +95,7 @@ impl Sandbox {
             layer_cache: LayerCache::new(home),
             work: home.work(),
             sink: None,
+            most: None,
             confinement: Arc::default(),
         }
     }
@@ -103,6 +107,12 @@ impl Sandbox {
             sink: Some(sink),
             ..self
         }
+    }
+
+    /// One whose steps take no more than this.
+    #[must_use]
+    pub fn bounded(self, most: Option<StepBounds>) -> Self {
+        Self { most, ..self }
     }
 
     /// What this host allows. The first step of a build tries it, and says what is missing.
@@ -252,6 +262,7 @@ impl Sandbox {
             caches: lent.caches.clone(),
             proxies: proxies(),
             pack: None,
+            most: self.most,
         };
         Ok(Prepared {
             request,
@@ -324,6 +335,7 @@ impl Sandbox {
             caches: BTreeMap::new(),
             proxies: BTreeMap::new(),
             pack: None,
+            most: None,
         };
         self.request(&request, &[], step)?;
         for layer in layers {

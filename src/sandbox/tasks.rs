@@ -12,8 +12,9 @@ use super::beside::Beside;
 use super::bwrap::{self, HostSandbox, Sandbox};
 use super::edit::Edit;
 use super::keeper::end_descendants;
-use super::limits;
+use super::limits::{self, Bounded};
 use super::mounts::Mounts;
+use super::overlay::MEMORY;
 use super::packages::PackageManager;
 use super::procfs;
 use super::request::{Command, HostCommand, Install, Request, Task};
@@ -122,7 +123,7 @@ impl Tasks<'_> {
             argv: &command.argv,
         });
         let child = launch::start(&invocation, isolation.processes)?;
-        let ended = Self::wait(child, &command.limits);
+        let ended = self.wait(child, &command.limits);
         drop(mounts);
         let last = || command.argv.last().cloned().unwrap_or_default();
         ended?.map_err(|how| WorkerError::Failed {
@@ -133,11 +134,22 @@ impl Tasks<'_> {
 
     /// Waits for the sandbox and all in it. The inner error says how the command failed.
     pub(super) fn wait(
+        &self,
         mut child: std::process::Child,
         limits: &StepLimits,
     ) -> Result<Result<(), String>, WorkerError> {
-        let ended =
-            limits::wait(&mut child, limits).map_err(WorkerError::io("wait for the sandbox"))?;
+        let request = self.request;
+        let scratch = &request.scratch;
+        let bounded = request.most.as_ref().map(|most| Bounded {
+            most,
+            // Changes may be in a file system of their own.
+            places: [scratch.clone(), scratch.join(MEMORY)]
+                .into_iter()
+                .chain(request.caches.values().cloned())
+                .collect(),
+        });
+        let ended = limits::wait(&mut child, limits, bounded.as_ref())
+            .map_err(WorkerError::io("wait for the sandbox"))?;
         // Bubblewrap may end a moment before the processes inside, and a limit ends only the first
         // of them.
         end_descendants();
@@ -198,17 +210,18 @@ impl Tasks<'_> {
             covers: &procfs::of_this_process()?,
             argv: &argv,
         });
-        let status = launch::start(&invocation, isolation.processes)?
-            .wait()
-            .map_err(WorkerError::io("wait for bwrap"))?;
-        end_descendants();
-        if status.success() {
-            return Ok(());
-        }
-        Err(WorkerError::Failed {
-            command: argv.join(" "),
-            how: End::Exited(status).describe(),
-        })
+        let child = launch::start(&invocation, isolation.processes)?;
+        // Programs that vmfab chose have no limits of their own.
+        let limits = StepLimits {
+            seconds: Some(u64::MAX),
+            memory: None,
+            processes: Some(u64::MAX),
+        };
+        self.wait(child, &limits)?
+            .map_err(|how| WorkerError::Failed {
+                command: argv.join(" "),
+                how,
+            })
     }
 
     fn file_system(&self, path: &Path, offset: u64, time: u32) -> Result<(), WorkerError> {

@@ -8,11 +8,15 @@ use crate::audit::{AuditLog, Deed};
 use crate::config::Config;
 use crate::event::{Event, Sink};
 use crate::executor::Remembered;
+use crate::failure::Failure;
 use crate::host::{Home, Interrupt, Secrets};
 use crate::machine::{MachineError, Project};
 use crate::registry::{Access, Registries, RegistriesOptions};
 use crate::source::{Fetcher, FetcherOptions};
 use crate::store::{Store, StoreError};
+
+/// Shows a text to the user and asks whether to go on; `None` where there is nobody to ask.
+pub type Agree = dyn Fn(&str) -> Result<Option<bool>, Failure> + Send + Sync;
 
 /// What every operation needs.
 #[derive(Clone)]
@@ -33,6 +37,10 @@ pub struct Context {
     pub secrets: Secrets,
     /// Whether machines start even when this host has no room for them.
     pub overcommit: bool,
+    /// Whether all steps are bounded as those of templates of others are.
+    pub bounded: bool,
+    /// Asks whether a template of others may be built.
+    pub agree: Arc<Agree>,
     /// The project that the user is in; nothing for who only deals with the home.
     pub project: Option<Project>,
     store: Arc<OnceLock<Store>>,
@@ -54,6 +62,8 @@ impl Context {
             access: Access::default(),
             secrets: Secrets::default(),
             overcommit: false,
+            bounded: false,
+            agree: Arc::new(|_| Ok(None)),
             project: None,
             store: Arc::default(),
             fetcher: Arc::default(),
@@ -68,6 +78,7 @@ impl Context {
         Self::new(self.home.clone(), sink, self.interrupt.clone())
             .with_config(self.config.clone(), self.offline)
             .with_secrets(self.secrets.clone())
+            .with_agree(self.agree.clone())
     }
 
     /// The same with what the user set.
@@ -116,6 +127,12 @@ impl Context {
     #[must_use]
     pub fn with_overcommit(self, overcommit: bool) -> Self {
         Self { overcommit, ..self }
+    }
+
+    /// The same with someone who is asked whether a template of others may be built.
+    #[must_use]
+    pub fn with_agree(self, agree: Arc<Agree>) -> Self {
+        Self { agree, ..self }
     }
 
     /// Who opens repositories of registries, layouts and archives. It is one for all operations:

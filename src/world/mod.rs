@@ -23,7 +23,7 @@ pub(crate) mod signatures;
 pub(crate) mod templates;
 mod usual;
 
-pub use context::Context;
+pub use context::{Agree, Context};
 pub use recipes::RecipeChoice;
 pub use repository::{CheckedOut, checked_out};
 pub(crate) use usual::usual_dockerfile;

@@ -1,6 +1,8 @@
 //! A template is tested in a machine of its own.
 
-use crate::support::{Lab, Machine, Ran, Recipes, base};
+use std::process::Command;
+
+use crate::support::{Lab, Machine, Ran, Recipes, Terminal, base};
 
 #[test]
 fn tests_of_a_template_run_in_its_machine() {
@@ -13,11 +15,13 @@ recipe "tested-template" version="1.0.0" {
 image "tested-template" {
     from "BASE"
     user "dev"
+    share "all" host="." guest="/srv/host"
     run "id -un > ~/who; pwd > ~/where" name="Who" user="dev" workdir="/srv/app"
     file "/etc/greeting" {
         content "${greeting}\n"
     }
     test "what was built" {
+        run "test ! -e /srv/host/template.kdl; ! mountpoint -q /srv/host"
         run "test $(cat ~/who) = dev; test $(cat ~/where) = /srv/app" user="dev"
         file "/home/dev/who" contains="dev"
         port 22
@@ -128,4 +132,148 @@ fn a_machine_is_created_of_a_published_template() {
     }
     let gone = create("published-tempalte").ends_with(3);
     assert!(gone.stderr.contains("did you mean"), "{}", gone.stderr);
+}
+
+/// Publishes a template into the repository `local`.
+fn publish(recipes: &Recipes, name: &str, version: &str, body: &str) {
+    let text = format!(
+        "recipe \"{name}\" version=\"{version}\" {{\n    description \"For tests\"\n}}\n\
+         image \"{name}\" {{\n    from \"{}\"\n    disk size=\"2G\"\n{body}\n}}\n",
+        base()
+    );
+    recipes.write(&format!("{name}/template.kdl"), &text);
+    let directory = recipes.path(name);
+    let import = ["template", "import", directory.to_str().unwrap()];
+    Lab::get().run(import).ends_with(0);
+}
+
+fn create(recipes: &Recipes, machine: &str, template: &str) -> Command {
+    let mut command = Lab::get().command();
+    command.args(["create", machine, "--template", template]);
+    command.current_dir(recipes.path(""));
+    command
+}
+
+#[test]
+fn steps_of_others_have_limits_that_they_do_not_raise() {
+    let recipes = Recipes::new();
+    let cases = [
+        ("time=3", "sleep 100000", "limit of 3 s"),
+        (
+            "processes=150",
+            "bomb() { bomb | bomb & }; bomb; sleep 100000",
+            "limit of 150 processes",
+        ),
+        (
+            "memory=\"200M\"",
+            "x=$(head -c 900M /dev/zero | tr '\\\\0' x); sleep 100000",
+            "limit of 200 MiB of memory",
+        ),
+        (
+            "disk=\"64M\"",
+            "cat /dev/zero > /var/fill",
+            "limit of 64 MiB to the disk",
+        ),
+        (
+            "disk=\"64M\"",
+            "exec 3> /var/fill; rm /var/fill; cat /dev/zero >&3",
+            "limit of 64 MiB to the disk",
+        ),
+    ];
+    for (index, (limit, command, refusal)) in cases.into_iter().enumerate() {
+        let name = format!("greedy-{index}");
+        let body = format!("    run timeout=\"9h\" memory=\"900G\" processes=100000 \"{command}\"");
+        publish(&recipes, &name, "1.0.0", &body);
+        recipes.write("config.kdl", &format!("limits template-{limit}\n"));
+        let mut command = create(&recipes, &name, &format!("local/{name}"));
+        let ran = Ran::of(command.env("VMFAB_CONFIG", recipes.path("config.kdl"))).ends_with(1);
+        let said = ran.stderr.replace("\n  │ ", " ");
+        assert!(said.contains(refusal), "{name}: {said}");
+        let raised = limit.split('=').next().unwrap();
+        let raised = format!("limits template-{raised} in the configuration");
+        assert!(said.contains(&raised), "{name}: {said}");
+    }
+    // The user's own recipe has none of these limits.
+    recipes.write("config.kdl", "limits template-time=1\n");
+    recipes.image("not-of-others", "    run \"sleep 2\"");
+    let mut own = recipes.command("not-of-others");
+    Ran::of(own.env("VMFAB_CONFIG", recipes.path("config.kdl"))).ends_with(0);
+}
+
+#[test]
+fn what_a_template_of_others_asks_for_is_shown_before_it_is_built() {
+    let recipes = Recipes::new();
+    let body = |more: &str| {
+        format!(
+            "    run \"true # {more}\" name=\"Harmless\" network=#true\n    \
+             port 8080 name=\"web\"\n    share \"data\" host=\"./data\" guest=\"/data\" read-only=#true"
+        )
+    };
+    publish(&recipes, "asking", "1.0.0", &body("first"));
+    let ask = |answer: &str| {
+        let command = create(&recipes, "asking", "local/asking");
+        let terminal = Terminal::open(120, 40, &command);
+        let screen = terminal.wait(|screen| screen.contains("Build it? [y/N]"));
+        terminal.line(answer);
+        (terminal, screen)
+    };
+    let (terminal, screen) = ask("n");
+    for expected in [
+        "local/asking 1.0.0 is a template of others",
+        "signed by    nobody",
+        "run \"Harmless\": true # first",
+        "ports        8080 (web)",
+        "data at /data, read-only",
+        "each step    3600 s, 4G of memory, 4096 processes, 16G of disk",
+    ] {
+        assert!(screen.contains(expected), "{expected}: {screen}");
+    }
+    terminal.shows("vmfab built nothing");
+    let missing = Lab::get().run(["image", "inspect", "@asking"]);
+    assert_eq!(missing.code, Some(3), "{}", missing.stderr);
+    let (terminal, _) = ask("y");
+    terminal.wait(|screen| screen.contains("Share it? [y/N]"));
+    terminal.line("n");
+    terminal.ends();
+    Lab::get().run(["rm", "asking"]).ends_with(0);
+    let audit = ["audit", "show", "--deed", "template-accepted", "asking"];
+    let audit = Lab::get().run(audit).ends_with(0).stdout;
+    assert!(audit.contains("local/asking"), "{audit}");
+
+    // What was agreed to is not asked again.
+    let again = Ran::of(&mut create(&recipes, "asking", "local/asking")).ends_with(0);
+    assert!(!again.stderr.contains("of others"), "{}", again.stderr);
+    Lab::get().run(["rm", "asking"]).ends_with(0);
+    // Another version is another template. Without a terminal it is shown.
+    publish(&recipes, "asking", "1.0.1", &body("second"));
+    let mut newer = create(&recipes, "asking", "local/asking");
+    let newer = Ran::of(newer.arg("--yes")).ends_with(0);
+    assert!(newer.stderr.contains("true # second"), "{}", newer.stderr);
+    Lab::get().run(["rm", "asking"]).ends_with(0);
+}
+
+#[test]
+fn a_template_is_tested_in_an_empty_home() {
+    let recipes = Recipes::new();
+    let text = format!(
+        "recipe \"of-a-tag\" version=\"1.0.0\"\nimage \"of-a-tag\" {{\n    from \"@{}\"\n}}\n",
+        base()
+    );
+    recipes.write("template.kdl", &text);
+    let lab = Lab::get();
+    let directory = recipes.path("");
+    let ran = lab.run(["template", "test", directory.to_str().unwrap()]);
+    let ran = ran.ends_with(1);
+    // The user has this image, and the template does not see it.
+    lab.run(["image", "inspect", &format!("@{}", base())])
+        .ends_with(0);
+    let said = format!("{}{}", ran.stdout, ran.stderr);
+    assert!(said.contains(&format!("@{}", base())), "{said}");
+    assert!(said.contains("build"), "{said}");
+    let entries = std::fs::read_dir(lab.home()).unwrap();
+    let left = entries.map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left
+        .filter(|name| name.to_string_lossy().starts_with(".test-"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
 }

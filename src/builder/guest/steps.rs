@@ -19,8 +19,9 @@ use crate::derivation::{BuildRequest, Builder, Outputs};
 use crate::failure::Failure;
 use crate::image::Access;
 use crate::instruction::Packages;
+use crate::limits::StepBounds;
 use crate::qemu::AccelChoice;
-use crate::sandbox::{Edit, Task};
+use crate::sandbox::{DEFAULT_SECONDS, Edit, Task};
 use crate::store::Store;
 
 /// Memory of a machine for steps, in MiB: package managers and compilers of small things fit.
@@ -68,6 +69,7 @@ pub(in crate::builder) struct Steps {
     store: Store,
     sources: Sources,
     sessions: BuildMachines,
+    most: Option<StepBounds>,
 }
 
 impl Builder for Steps {
@@ -106,11 +108,21 @@ impl Steps {
         store: Store,
         sources: Sources,
         sessions: BuildMachines,
+        most: Option<StepBounds>,
     ) -> Self {
         Self {
             store,
             sources,
             sessions,
+            most,
+        }
+    }
+
+    /// How long a command may take. The machine bounds what else it takes.
+    fn seconds(&self, asked: Option<u64>) -> Option<u64> {
+        match &self.most {
+            Some(most) => Some(asked.unwrap_or(DEFAULT_SECONDS).min(most.seconds)),
+            None => asked,
         }
     }
 
@@ -124,7 +136,11 @@ impl Steps {
     ) -> Result<(), Failure> {
         let source = || self.sources.of(request, "source");
         match task {
-            Work::Packages(params) => booted.run(install(params), report),
+            Work::Packages(params) => {
+                let mut command = install(params);
+                command.seconds = self.seconds(command.seconds);
+                booted.run(command, report)
+            }
             Work::Copy(copy) => {
                 let placing = Placing::Copied(&copy);
                 self.place(booted, &source()?, placing, report)
@@ -137,7 +153,7 @@ impl Steps {
                     env: command.env,
                     workdir: command.workdir.unwrap_or_default(),
                     stdin: None,
-                    seconds: command.limits.seconds,
+                    seconds: self.seconds(command.limits.seconds),
                 };
                 booted.run(command, report)
             }

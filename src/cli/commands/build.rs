@@ -8,7 +8,7 @@ use super::super::output::{count, duration};
 use super::super::session::Session;
 use super::super::{Status, detach};
 use super::cache::{CacheArgs, PushArgs};
-use super::recipe::{DockerfileArgs, LockArgs, RecipeArgs, SecretArgs};
+use super::recipe::{AgreeArgs, DockerfileArgs, LockArgs, RecipeArgs, SecretArgs};
 use super::{plan, report};
 use crate::checked::BuildId;
 use crate::failure::Failure;
@@ -51,6 +51,9 @@ pub(crate) struct Build {
 
     #[command(flatten)]
     lock: LockArgs,
+
+    #[command(flatten)]
+    agree: AgreeArgs,
 
     /// Tag the image with @TAG instead of its own name (repeatable)
     #[arg(short, long = "tag", value_name = "@TAG", value_parser = parse_tag)]
@@ -143,7 +146,8 @@ impl Build {
         if self.detach && !session.is_detached() {
             return detach(session);
         }
-        let context = &session.registry_context(self.cache.registries)?;
+        let context = session.registry_context(self.cache.registries)?;
+        let context = &self.agree.apply(context);
         let options = BuildOptions {
             tags: self.tags,
             output: self.output,

@@ -11,7 +11,7 @@ use super::build::parse_tag;
 use super::cache::CacheArgs;
 use super::hardware::HardwareArgs;
 use super::images::kind;
-use super::recipe::{DockerfileArgs, LockArgs, SecretArgs, local, parse_setting};
+use super::recipe::{AgreeArgs, DockerfileArgs, LockArgs, SecretArgs, local, parse_setting};
 use super::several::OvercommitArgs;
 use crate::failure::Failure;
 use crate::image::{Hardware, Protocol};
@@ -37,6 +37,9 @@ pub(super) struct NewMachineArgs {
 
     #[command(flatten)]
     lock: LockArgs,
+
+    #[command(flatten)]
+    agree: AgreeArgs,
 
     #[command(flatten)]
     hardware: HardwareArgs,
@@ -102,7 +105,9 @@ impl NewMachineArgs {
     ) -> Result<Ingredients, Failure> {
         session.lend(self.secrets.read()?);
         let context = session.registry_context(self.cache.registries)?;
-        let context = context.with_overcommit(self.room.overcommit);
+        let context = self
+            .agree
+            .apply(context.with_overcommit(self.room.overcommit));
         if self.is_template {
             let template = template::find(&context, &name)?;
             ask(session, &context, &template.recipe, &mut self.settings)?;

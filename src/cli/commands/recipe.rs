@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::env;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::super::session::Session;
 use crate::failure::Failure;
 use crate::host::{SecretSource, Secrets};
-use crate::ops::RecipeChoice;
+use crate::ops::{Context, RecipeChoice};
 use crate::recipe::is_dockerfile;
 
 /// Heading of the options of Dockerfiles in help texts.
@@ -104,6 +105,24 @@ pub(crate) struct LockArgs {
     /// Refuse to use anything that vmfab.lock does not pin
     #[arg(long)]
     pub(super) locked: bool,
+}
+
+/// Whether the user agrees to everything that is built.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct AgreeArgs {
+    /// Do not ask before the first build of a template of others; only show what it asks for
+    #[arg(short, long)]
+    pub(super) yes: bool,
+}
+
+impl AgreeArgs {
+    /// The same context, asking nobody if that is wanted.
+    pub(super) fn apply(self, context: Context) -> Context {
+        match self.yes {
+            true => context.with_agree(Arc::new(|_| Ok(None))),
+            false => context,
+        }
+    }
 }
 
 impl LockArgs {

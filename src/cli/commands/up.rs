@@ -11,7 +11,7 @@ use super::super::output::{count, duration, size};
 use super::super::session::Session;
 use super::boot::{Accel, TIMEOUT};
 use super::cache::CacheArgs;
-use super::recipe::{DockerfileArgs, SecretArgs, parse_setting};
+use super::recipe::{AgreeArgs, DockerfileArgs, SecretArgs, parse_setting};
 use super::rm::loss;
 use super::several::OvercommitArgs;
 use crate::failure::Failure;
@@ -99,7 +99,8 @@ impl Up {
         let (yes, dry_run) = (self.yes, self.dry_run);
         session.lend(self.secrets.clone().read()?);
         let context = session.registry_context(self.cache.registries)?;
-        let context = &context.with_overcommit(self.room.overcommit);
+        let context = context.with_overcommit(self.room.overcommit);
+        let context = &AgreeArgs { yes }.apply(context);
         let options = self.options(context)?;
         if dry_run {
             let foreseen = project::foresee(context, &options)?;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::build::{self, BuildOptions};
+use super::super::template;
 use super::super::{Context, RecipeChoice};
 use crate::builder::packages;
 use crate::derivation::{NodeId, Outputs, action_key, resolve_inputs};
@@ -49,6 +50,7 @@ impl Pinning<'_> {
             afresh: &afresh,
             ..Pins::new(Some(lock), Some(self.resolver))
         };
+        template::consent(self.context, self.choice)?;
         let plan = recipes::plan_with(self.context, self.choice, &pins)?;
         let all = package_steps(&plan, self.place);
         let mut kept = lock.clone();

@@ -1,5 +1,6 @@
 //! Templates: recipes that say enough of themselves for others to use them.
 
+mod asked;
 pub mod convert;
 mod inside;
 pub mod new;
@@ -19,6 +20,7 @@ use crate::failure::Failure;
 use crate::template::TemplateRef;
 use crate::world::{recipes, templates};
 
+pub(super) use asked::consent;
 use inside::inside;
 
 /// The recipe of a directory that is a template.

@@ -51,15 +51,23 @@ pub(super) fn package(
     let Some(kept) = read(&path(context, digest, "json"))? else {
         return Ok(None);
     };
-    let signatures = kept.signatures.into_iter();
-    let signatures = signatures.map(|(text, digest)| (text.to_string(), digest));
-    Ok(Some((
-        package,
+    Ok(Some((package, kept.evidence())))
+}
+
+impl Kept {
+    pub(super) fn evidence(self) -> Evidence {
+        let signatures = self.signatures.into_iter();
+        let signatures = signatures.map(|(text, digest)| (text.to_string(), digest));
         Evidence {
             signatures: signatures.collect(),
             ..Evidence::default()
-        },
-    )))
+        }
+    }
+}
+
+/// What is known of the package with this digest.
+pub(super) fn known(context: &Context, digest: &Sha256) -> Result<Option<Kept>, Failure> {
+    read(&path(context, digest, "json"))
 }
 
 fn read(path: &std::path::Path) -> Result<Option<Kept>, Failure> {

@@ -14,6 +14,7 @@ mod git;
 mod kept;
 mod registry;
 mod unpacked;
+mod used;
 
 use std::fs;
 use std::io;
@@ -35,6 +36,7 @@ use crate::trust::OwnKey;
 pub(crate) use directory::read as read_directory;
 pub(crate) use kept::{Kept, kept, remove};
 pub(crate) use unpacked::unpacked;
+pub(crate) use used::{is_of_others, used};
 
 /// What an update found.
 #[derive(Debug, Clone, PartialEq, Eq)]

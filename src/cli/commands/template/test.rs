@@ -10,7 +10,7 @@ use super::super::super::Status;
 use super::super::super::output::count;
 use super::super::super::session::Session;
 use super::super::boot::TIMEOUT;
-use super::super::recipe::parse_setting;
+use super::super::recipe::{AgreeArgs, parse_setting};
 use crate::failure::Failure;
 use crate::ops::template::test::{self, TestOptions, TestReport};
 
@@ -25,11 +25,12 @@ Examples:
   vmfab template test ./python-dev
   vmfab template test ./python-dev --set port=8000 --junit report.xml
   vmfab template test . --matrix base=debian-12,ubuntu-24.04 --json
+  vmfab template test acme/python-dev@^1.2
   vmfab template test . --home /var/cache/template-tests    keep results for the next run")]
 pub(super) struct Test {
-    /// Directory or recipe file
+    /// Directory or recipe file, or [NAMESPACE/]NAME[@VERSION] of a repository
     #[arg(value_name = "TEMPLATE", default_value = ".", value_hint = clap::ValueHint::AnyPath)]
-    template: PathBuf,
+    template: String,
 
     /// Set a parameter (repeatable)
     #[arg(short, long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
@@ -50,6 +51,9 @@ pub(super) struct Test {
     /// Wait this long until a machine is ready
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT)]
     timeout: u64,
+
+    #[command(flatten)]
+    agree: AgreeArgs,
 }
 
 fn parse_matrix(text: &str) -> Result<(String, Vec<String>), String> {
@@ -69,7 +73,8 @@ impl Test {
             home: self.home,
             timeout: Duration::from_secs(self.timeout),
         };
-        let report = test::test(session.context()?, &self.template, &options)?;
+        let context = self.agree.apply(session.context()?.clone());
+        let report = test::test(&context, &self.template, &options)?;
         if let Some(path) = &self.junit {
             fs::write(path, report.junit()).map_err(Failure::io("write", path))?;
         }

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use super::super::cache::CacheOptions;
 use super::super::machine::{BootOptions, BuiltImage, boot_in, build_image, find_machine, remove};
 use super::super::{Context, RecipeChoice};
-use super::{file_of, inside};
+use super::{consent, find, inside};
 use crate::failure::{Failure, Kind};
 use crate::host::Home;
 use crate::image::Hardware;
 use crate::machine::{Machines, Until};
 use crate::qemu::AccelChoice;
 use crate::recipe::{Image, Loaded, default_image};
-use crate::world::recipes;
+use crate::world::{recipes, templates};
 
 pub use report::{Case, TestReport};
 
@@ -38,18 +38,24 @@ pub struct TestOptions {
     pub timeout: Duration,
 }
 
-/// Tests the template at `path`.
+/// Tests a template: that of a path, or of a repository.
 ///
 /// # Errors
 /// It is wrong, copies files from outside of its directory, or the user gives up. A build or a test
 /// that fails is in the report.
-pub fn test(context: &Context, path: &Path, options: &TestOptions) -> Result<TestReport, Failure> {
-    let file = file_of(path)?;
+pub fn test(context: &Context, name: &str, options: &TestOptions) -> Result<TestReport, Failure> {
+    let file = PathBuf::from(find(context, name)?.recipe);
     let combinations = combinations(options)?;
     let mut loaded = Vec::new();
     for settings in &combinations {
         let one = recipes::load(context, &file, settings)?;
         inside(&file, &one)?;
+        let choice = RecipeChoice {
+            recipe: file.to_string_lossy().into_owned(),
+            settings: settings.clone(),
+            ..RecipeChoice::default()
+        };
+        consent(context, &choice)?;
         loaded.push(one);
     }
     let empty = match &options.home {
@@ -59,12 +65,16 @@ pub fn test(context: &Context, path: &Path, options: &TestOptions) -> Result<Tes
     let kept = options.home.as_deref();
     let root = kept.or(empty.as_ref().map(tempfile::TempDir::path));
     let root = root.unwrap_or_else(|| context.home.root());
-    let isolated = Context::new(
+    let mut isolated = Context::new(
         Home::at(std::path::absolute(root).map_err(Failure::io("find", root))?),
         Arc::clone(&context.sink),
         context.interrupt.clone(),
     )
-    .with_config(context.config.clone(), context.offline);
+    .with_config(context.config.clone(), context.offline)
+    .with_agree(context.agree.clone());
+    // They are not below the home in which it is built.
+    let is_of_others = |one: &Loaded| templates::is_of_others(context, &one.files);
+    isolated.bounded = loaded.iter().any(is_of_others);
     let mut report = TestReport::new(&file, loaded.first());
     for (settings, loaded) in combinations.into_iter().zip(&loaded) {
         let run = Run {
