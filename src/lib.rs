@@ -32,6 +32,7 @@
 //! | 3 | [`disk`] | formats of disks, partition tables and file systems |
 //! | 3 | [`lock`] | the lock file: packages and content that recipes stand for |
 //! | 3 | [`store`] | objects in packs, action results, tags, garbage collection |
+//! | 3 | [`nbd`] | a disk on a unix socket, for QEMU to read |
 //! | 3 | [`http`] | an HTTP client that can be interrupted: typed errors, redirects, proxies, TLS |
 //! | 3 | [`config`] | what the user set: mirrors, downloads, catalogue, certificate authorities, build caches |
 //! | 4 | [`plan`] | recipe model to derivation graph: the one place of lowering |
@@ -75,6 +76,7 @@ pub mod instruction;
 pub mod limits;
 pub mod lock;
 pub mod machine;
+pub mod nbd;
 pub mod ops;
 pub mod plan;
 pub mod qemu;

@@ -48,7 +48,8 @@ use clap::FromArgMatches;
 use crate::failure::Failure;
 use crate::guest::ec2::{METADATA_ARGUMENT, metadata_main};
 use crate::host::umask;
-use crate::machine::{NETWORK_ARGUMENT, network_main};
+use crate::machine::{DISK_ARGUMENT, NETWORK_ARGUMENT, network_main};
+use crate::ops::lazy::disk_main;
 use crate::sandbox;
 use options::Hints;
 use session::{Records, Session};
@@ -103,6 +104,9 @@ pub fn main() -> ExitCode {
         .is_some_and(|first| first == NETWORK_ARGUMENT)
     {
         return network_main(&arguments[2..]);
+    }
+    if arguments.get(1).is_some_and(|first| first == DISK_ARGUMENT) {
+        return disk_main(&arguments[2..]);
     }
     umask::make_files_private();
     let hints = Hints::of(&arguments);

@@ -11,8 +11,10 @@ use super::umask;
 /// ```text
 /// store/      the truth: objects, action results, tags
 /// cache/      can be deleted at any time: layers/ unpacked, disks/ as files, work/ scratch, probes/,
-///             downloads/ that are not finished, manifests/ of images in registries, registries/ what
-///             was seen there, results/ that caches elsewhere have, repositories/ that were built
+///             downloads/ that are not finished, shelf/ parts of disks that are being fetched,
+///             manifests/ of images in registries, registries/ what was seen there, results/ that
+///             caches elsewhere have, repositories/ that were built
+/// pending/    where the rest is of images that machines started from before all of them was here
 /// pins/       what addresses without a checksum stood for
 /// machines/   one directory for each machine
 /// snapshots/  one file for each snapshot of a machine, and their layers
@@ -123,6 +125,18 @@ impl Home {
     #[must_use]
     pub fn downloads(&self) -> PathBuf {
         self.0.join("cache/downloads")
+    }
+
+    /// Parts of packs of images whose disks are read before they are here.
+    #[must_use]
+    pub fn shelf(&self) -> PathBuf {
+        self.0.join("cache/shelf")
+    }
+
+    /// Images of machines whose disks are not all here: where the rest is.
+    #[must_use]
+    pub fn pending(&self) -> PathBuf {
+        self.0.join("pending")
     }
 
     /// What was seen of repositories of registries.

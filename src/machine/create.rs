@@ -7,7 +7,7 @@ use super::config::{Forwarded, MachineConfig, MachineDisk};
 use super::directory::files;
 use super::disk_file;
 use super::error::MachineError;
-use super::launch::{free_port, utf8};
+use super::launch::free_port;
 use super::name::MachineName;
 use super::{Locked, Machines};
 use crate::checked::AccountName;
@@ -19,7 +19,7 @@ use crate::image::{
     ContainerRef, DiskBus, DiskFile, Firmware, FirstBoot, FurtherDisk, Hardware, ImageConfig,
     Platform, Seed,
 };
-use crate::qemu::AccelChoice;
+use crate::qemu::{AccelChoice, Backing};
 use crate::store::Store;
 
 /// There is room for so many beside the other devices.
@@ -59,7 +59,11 @@ impl Machines {
         {
             return Err(MachineError::Exists(name.clone()));
         }
-        let disk = utf8(store.materialise(&new.config.disk.id)?)?;
+        let disk = match self.backing(&new.image, new.config, store)? {
+            Backing::File(path) => path,
+            // QEMU is told what is below when it starts.
+            Backing::Nbd { .. } => "image".to_owned(),
+        };
         let disk_size = template
             .requires
             .disk(new.hardware.disk_size, new.config.disk.size);

@@ -44,6 +44,9 @@ pub(super) mod files {
     pub(crate) const GROUP_SOCKET: &str = "group.sock";
     /// Where swtpm listens.
     pub(crate) const TPM_SOCKET: &str = "tpm.sock";
+    /// Where the process listens that serves a disk which is not all here.
+    pub(crate) const DISK_SOCKET: &str = "disk.sock";
+    pub(crate) const DISK_LOG: &str = "disk.log";
     pub(crate) const TPM_LOG: &str = "tpm.log";
     pub(crate) const TPM_STATE: &str = "tpm.state";
     pub(crate) const SSH_LOG: &str = "ssh.log";

@@ -393,6 +393,11 @@ fn servers(
         if let Uplink::Passt { .. } = spec.uplink {
             servers.push(network::passt(machine, config, &spec.forwards)?);
         }
+        machine.forget_disk_server();
+        if let Some(Some(Backing::Nbd { .. })) = spec.disks.first().map(|disk| &disk.backing) {
+            let bus = spec.devices.platform.disk_bus.unwrap_or_default();
+            servers.push(machine.serve_disk(bus)?);
+        }
         if config.devices.tpm {
             servers.push(tpm::serve(machine)?);
         }
@@ -462,7 +467,7 @@ fn disks(
         let overlay = disk.overlay(number).unwrap_or_default();
         overlay::check(&machine.directory.join(&overlay))?;
         let backing = match number {
-            0 => Some(Backing::File(utf8(store.materialise(&image.disk.id)?)?)),
+            0 => Some(machine.machines.backing(&config.image, image, store)?),
             _ => None,
         };
         Ok(Disk {

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! A running guest may be halted: by [`Locked::pause`], by itself (asleep), or by QEMU when the host
-//! has no room for what it writes. [`Locked::resume`] lets it go on. [`Locked::suspend`] halts it, writes
+//! has no room for what it writes, or when what it reads is in a registry that fails ([`read_again`]
+//! lets it go on without the lock, when nobody else has halted it). [`Locked::resume`] lets it go on. [`Locked::suspend`] halts it, writes
 //! its memory to a file and ends QEMU: then it is suspended, and the next start goes on from there.
 //!
 //! But for `memory.json` of a suspended one, no file says which state a machine is in. It is asked for when it is needed: whoever answers on
@@ -50,6 +51,7 @@
 //!   ssh.log            what each `ssh` said that tried whether it can be entered, since the start
 //!   share-0.sock …     the sockets of virtiofsd, one for each shared directory
 //!   share-0.log …      what virtiofsd wrote since the start
+//!   disk.sock, disk.log  the process that serves a disk which is not all here
 //!   group.sock, passt.sock, and .log: the processes at the other ends of its network cards
 //!   lock, running, console.lock
 //!   sessions           locked by each vmfab that has a session open in it
@@ -71,6 +73,7 @@ mod launch;
 mod live;
 mod name;
 mod network;
+mod pending;
 mod process;
 mod project;
 mod promise;
@@ -104,6 +107,7 @@ pub use freeze::FREEZE;
 pub use launch::{check_memory, check_port};
 pub use name::{MachineName, NameError};
 pub use network::{NETWORK_ARGUMENT, NewHost, network_main};
+pub use pending::{DISK_ARGUMENT, DISK_SOCKET, has_qemu, pending_image, read_again};
 pub use process::QemuProcess;
 pub use project::{Absent, Need, PATIENCE, Project, Projects, Registered, Turn};
 pub use promise::Promise;
@@ -134,6 +138,7 @@ use crate::qemu::Accel;
 #[derive(Debug, Clone)]
 pub struct Machines {
     root: Root,
+    home: Home,
     probes: PathBuf,
     volumes: Volumes,
     project: Option<Project>,
@@ -163,6 +168,7 @@ impl Machines {
     pub fn new(home: &Home) -> Self {
         Self {
             root: Root(home.machines()),
+            home: home.clone(),
             probes: home.probes(),
             volumes: Volumes::new(home),
             project: None,
@@ -176,6 +182,7 @@ impl Machines {
     pub fn attached(directory: PathBuf, home: &Home, vmfab: PathBuf) -> Self {
         Self {
             root: Root(directory),
+            home: home.clone(),
             probes: home.probes(),
             volumes: Volumes::new(home),
             project: None,

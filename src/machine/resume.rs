@@ -12,6 +12,9 @@ use crate::qemu::qmp::{Event, Listener, Qmp, Status};
 /// How long a guest is watched that went on after there was no room: the write that failed is tried
 /// again at once.
 const RELAPSE: Duration = Duration::from_secs(1);
+/// How often a read is tried that fails at once, and the time between two tries.
+const READS: usize = 60;
+const PAUSE: Duration = Duration::from_millis(500);
 
 impl Locked {
     /// Halts the guest; tells whether it ran.
@@ -26,7 +29,7 @@ impl Locked {
                 qmp.halt()?;
                 Ok(true)
             }
-            Status::Paused | Status::Suspended | Status::DiskFull => Ok(false),
+            Status::Paused | Status::Suspended | Status::DiskFull | Status::DiskAway => Ok(false),
             status => Err(MachineError::CannotPause {
                 name: machine.name.clone(),
                 status,
@@ -41,6 +44,7 @@ impl Locked {
     /// is none.
     pub fn resume(&self) -> Result<bool, MachineError> {
         let machine = &self.machine;
+        machine.serve_disk_again()?;
         let (status, mut qmp) = match state::observe(&machine.directory)? {
             (State::Stopped, _) => return Err(MachineError::Stopped(machine.name.clone())),
             (State::Suspended, _) => return Err(MachineError::Suspended(machine.name.clone())),
@@ -56,7 +60,7 @@ impl Locked {
         };
         if matches!(
             status,
-            Status::Paused | Status::Suspended | Status::DiskFull
+            Status::Paused | Status::Suspended | Status::DiskFull | Status::DiskAway
         ) {
             // A vmfab that was killed while it suspended or continued the machine left it.
             self.forget_memory()?;
@@ -64,6 +68,7 @@ impl Locked {
         match status {
             Status::Running => return Ok(false),
             Status::Paused => qmp.go_on()?,
+            Status::DiskAway => read_again(qmp)?,
             Status::Suspended => qmp.wake()?,
             Status::DiskFull => machine.write_again(qmp)?,
             status => {
@@ -75,6 +80,20 @@ impl Locked {
         }
         Ok(true)
     }
+}
+
+/// Lets a guest go on that was halted because its disk could not be read. A QEMU that lost the
+/// process which serves it looks for a new one every 16 seconds.
+fn read_again(mut qmp: Qmp) -> Result<(), MachineError> {
+    for _ in 0..READS {
+        qmp.go_on()?;
+        let halted = qmp.wait_for(RELAPSE, |event| matches!(event, Event::STOP { .. }));
+        if !matches!(halted, Ok(Some(_))) {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 impl Machine {

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Machine;
@@ -24,6 +24,8 @@ pub(super) struct Server<'a> {
     pub(super) socket: &'a str,
     /// What it writes to its standard error.
     pub(super) log: &'a str,
+    /// Whether it gets the environment of this process.
+    pub(super) inherits: bool,
 }
 
 impl Server<'_> {
@@ -44,7 +46,11 @@ impl Server<'_> {
         }
         let log_path = machine.directory.join(self.log);
         let log = File::create(&log_path).map_err(io_error("create", &log_path))?;
-        let mut child = bare_command(self.program)
+        let mut command = match self.inherits {
+            true => Command::new(self.program),
+            false => bare_command(self.program),
+        };
+        let mut child = command
             .args(arguments)
             .current_dir(&machine.directory)
             .process_group(0)

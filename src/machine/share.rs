@@ -75,6 +75,7 @@ pub(super) fn serve(
         program,
         socket: &socket,
         log: &log,
+        inherits: false,
     };
     let mut arguments = vec![
         format!("--socket-path={socket}"),

@@ -202,6 +202,8 @@ impl Startup<'_> {
         let mut attempts = self.attempts(machine)?;
         let mut asked = Instant::now();
         let mut spoke = qemu.has_saved;
+        // A boot loader says nothing before it was read.
+        let may_be_silent = machine.reads_to_start()?;
         self.waiting(machine, "console");
         loop {
             let ended = self.pause(qemu)?;
@@ -234,7 +236,8 @@ impl Startup<'_> {
                 spoke = true;
                 self.waiting(machine, "ssh");
             }
-            if qemu.accel != Accel::Tcg && !spoke && started.elapsed() > SILENCE {
+            let silent = !spoke && !may_be_silent && started.elapsed() > SILENCE;
+            if qemu.accel != Accel::Tcg && silent {
                 return Ok(Outcome::AccelFailed(format!(
                     "the guest printed nothing for {} s",
                     SILENCE.as_secs()

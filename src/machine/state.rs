@@ -8,6 +8,7 @@ use rustix::process::Pid;
 use super::Machine;
 use super::directory::{files, held_by_qemu};
 use super::error::{MachineError, io_error};
+use crate::host::is_full;
 use crate::qemu::qmp::{self, Listener, Qmp, Status};
 
 /// What a machine does at the moment of the question.
@@ -36,7 +37,9 @@ impl State {
             self,
             Self::Suspended
                 | Self::Running {
-                    status: Some(Status::Paused | Status::Suspended | Status::DiskFull),
+                    status: Some(
+                        Status::Paused | Status::Suspended | Status::DiskFull | Status::DiskAway,
+                    ),
                     ..
                 }
         )
@@ -95,6 +98,7 @@ pub(super) fn observe(directory: &Path) -> Result<(State, Option<Qmp>), MachineE
             Listener::Nobody => break,
         };
         let (status, qmp) = answer.unzip();
+        let status = status.map(|status| why_halted(directory, status));
         return Ok((State::Running { pid, status }, qmp));
     }
     let state = match Machine::has_memory(directory) {
@@ -102,6 +106,15 @@ pub(super) fn observe(directory: &Path) -> Result<(State, Option<Qmp>), MachineE
         false => State::Stopped,
     };
     Ok((state, None))
+}
+
+/// QEMU has one status for all failures of disks.
+fn why_halted(directory: &Path, status: Status) -> Status {
+    let is_served = directory.join(files::DISK_SOCKET).exists();
+    match status {
+        Status::DiskFull if is_served && !is_full(directory) => Status::DiskAway,
+        status => status,
+    }
 }
 
 /// The QMP listener of a machine that is not stopped, when there is one within `patience`; `None`

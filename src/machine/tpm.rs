@@ -17,6 +17,7 @@ pub(super) fn serve(machine: &Machine) -> Result<Child, MachineError> {
         program: &program,
         socket: files::TPM_SOCKET,
         log: files::TPM_LOG,
+        inherits: false,
     };
     let control = format!("type=unixio,path={},mode=0600", files::TPM_SOCKET);
     let state = format!("backend-uri=file://{}", files::TPM_STATE);

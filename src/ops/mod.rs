@@ -18,6 +18,7 @@ pub mod hypervisor;
 mod image_record;
 pub mod images;
 pub mod keys;
+pub mod lazy;
 pub mod lint;
 pub mod lock;
 pub mod machine;

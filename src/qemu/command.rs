@@ -122,6 +122,9 @@ pub enum Boot {
     Bios,
 }
 
+/// How long reads wait for an NBD server that is gone, in seconds, before they fail.
+const RECONNECT: u32 = 10;
+
 /// The character device of the guest's agent.
 pub const AGENT: &str = "agent";
 
@@ -188,10 +191,15 @@ pub fn arguments(spec: &MachineSpec) -> Vec<OsString> {
         if let Some(Backing::Nbd { socket, export }) = &disk.backing {
             args.pair("-blockdev", nbd(&below, socket, export));
         }
+        let on_error = match (&disk.backing, disk_bus) {
+            (None | Some(Backing::File(_)), _) | (_, DiskBus::Nvme) => "",
+            // The guest is halted when it cannot be read, and the read is tried again afterwards.
+            (Some(Backing::Nbd { .. }), _) => ",rerror=stop,werror=stop",
+        };
         args.pair("-blockdev", blockdev(disk, &below));
         let index = number + 1;
         let device = bus.disk(&mut args, node);
-        args.pair("-device", format!("{device},bootindex={index}"));
+        args.pair("-device", format!("{device},bootindex={index}{on_error}"));
     }
     if let Some(file) = &devices.cdrom {
         let index = spec.disks.len() + 1;
@@ -483,6 +491,7 @@ fn nbd(node: &str, socket: &str, export: &str) -> String {
         "read-only": true,
         "server": { "type": "unix", "path": socket },
         "export": export,
+        "reconnect-delay": RECONNECT,
     })
     .to_string()
 }

@@ -1,12 +1,10 @@
 //! QMP: asking a QEMU what it does, and telling it to stop.
 //!
-//! A connection takes commands one after another, and keeps the events that QEMU sends meanwhile
-//! until [`Qmp::wait_for`] asks for them. QEMU talks to one client at a time, and others wait five
-//! seconds for their turn: hold a connection only as long as something happens on it.
+//! A connection keeps the events that QEMU sends until [`Qmp::wait_for`] asks for them. QEMU talks
+//! to one client at a time, and others wait: hold a connection only while something happens on it.
 //!
 //! Commands and events are the types of `qapi`; the messages are read here. Its own reader fails at
-//! events that it does not know, panics when QEMU closes before its greeting, and takes the answer
-//! that comes after a time-out for that of the next command.
+//! unknown events, panics without a greeting, and takes a late answer for that of the next command.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Write};
@@ -44,10 +42,11 @@ pub enum Status {
     Panicked,
     /// The acceleration failed; the guest is stopped for good.
     InternalError,
-    /// The guest is halted because there was no room on the host for what it wrote. QEMU halts it
-    /// for no other failure of a disk (`werror=enospc`, the default): the guest gets to see those.
+    /// The guest is halted because there was no room on the host for what it wrote.
     DiskFull,
-    /// Something else: a migration, a debugger.
+    /// The guest is halted because a part of its disk that is not here could not be read.
+    DiskAway,
+    /// A migration, a debugger.
     Other,
 }
 
@@ -57,7 +56,7 @@ impl Status {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
-            Self::Paused | Self::DiskFull => "paused",
+            Self::Paused | Self::DiskFull | Self::DiskAway => "paused",
             Self::Shutdown => "shutting-down",
             Self::Suspended => "suspended",
             Self::Panicked => "panicked",
@@ -71,6 +70,7 @@ impl Status {
     pub const fn reason(self) -> Option<&'static str> {
         match self {
             Self::DiskFull => Some("disk-full"),
+            Self::DiskAway => Some("registry"),
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! What can go wrong with sharing.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::failure::Failure;
 use crate::http::HttpError;
@@ -31,6 +32,9 @@ pub enum ShareError {
         /// Those that it has.
         there: Vec<String>,
     },
+    /// What was fetched cannot be kept.
+    #[error("cannot write {}: {source}", path.display())]
+    Cache { path: PathBuf, source: io::Error },
     /// The user gave up.
     #[error("interrupted")]
     Interrupted,
@@ -100,6 +104,7 @@ impl From<ShareError> for Failure {
             ShareError::Platform { .. } => {
                 Self::failed(message).with_help("choose one of them with --platform")
             }
+            ShareError::Cache { path, source } => Self::of_io("write", &path, &source),
             ShareError::Interrupted => Self::interrupted(),
         }
     }

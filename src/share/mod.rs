@@ -8,7 +8,7 @@
 //!
 //! `find.rs` tells what is under a tag. `distribution.rs` decides which chunks go into which packs,
 //! `objects.rs` and `artifact.rs` are the formats (all pure); `memory.rs` remembers which packs are
-//! in which repository. `attached.rs` publishes documents about a manifest. `published/` tells what others publish, `container.rs` makes of an image
+//! in which repository. `lazy/` reads a disk that is only partly here. `attached.rs` publishes documents about a manifest. `published/` tells what others publish, `container.rs` makes of an image
 //! what container engines run, `containerdisk.rs` what KubeVirt runs.
 
 mod artifact;
@@ -19,6 +19,7 @@ mod distribution;
 mod error;
 mod find;
 mod layer_file;
+mod lazy;
 mod memory;
 mod objects;
 pub mod published;
@@ -41,6 +42,7 @@ pub use attached::{
 pub use error::ShareError;
 pub use find::Published;
 pub use layer_file::{CREATED, Hashing, LayerFile};
+pub use lazy::{PartialDisk, Shelf};
 pub use memory::Memory;
 pub use pull::Pulled;
 pub use push::{Bundle, PushOptions, Pushed, RESULT_TAG, Target};

@@ -58,15 +58,7 @@ impl Sharing<'_> {
         name: &str,
     ) -> Result<Pulled, ShareError> {
         let config = self.config(repository, artifact)?;
-        let mut listed = match &artifact.objects {
-            None => Vec::new(),
-            Some(blob) => {
-                let bytes = small_blob(repository, blob, "list of objects")?;
-                objects::decode(&bytes).map_err(|reason| {
-                    ShareError::invalid(&repository.name(), "the list of objects", reason)
-                })?
-            }
-        };
+        let mut listed = self.listed(repository, artifact)?;
         if let Some(wanted) = wanted {
             listed.retain(|object| wanted.contains(&object.id));
         }
@@ -96,6 +88,21 @@ impl Sharing<'_> {
             config,
             objects,
             fetched,
+        })
+    }
+
+    /// The objects of an artifact.
+    pub(super) fn listed(
+        &self,
+        repository: &dyn Repository,
+        artifact: &Artifact,
+    ) -> Result<Vec<Listed>, ShareError> {
+        let Some(blob) = &artifact.objects else {
+            return Ok(Vec::new());
+        };
+        let bytes = small_blob(repository, blob, "list of objects")?;
+        objects::decode(&bytes).map_err(|reason| {
+            ShareError::invalid(&repository.name(), "the list of objects", reason)
         })
     }
 
@@ -390,7 +397,7 @@ fn object_ref(object: &Listed) -> ObjectRef {
 }
 
 /// The chunks that objects use, by the number of the pack, each once.
-fn used_chunks(listed: &[Listed]) -> HashMap<u32, Vec<Range<u32>>> {
+pub(super) fn used_chunks(listed: &[Listed]) -> HashMap<u32, Vec<Range<u32>>> {
     let mut used: HashMap<u32, Vec<Range<u32>>> = HashMap::new();
     for object in listed {
         if let Content::Runs { runs, .. } = &object.content {
@@ -415,7 +422,7 @@ fn used_chunks(listed: &[Listed]) -> HashMap<u32, Vec<Range<u32>>> {
 }
 
 /// The ranges to ask for, for chunks in the order of the file.
-fn ranges(chunks: &[PackedChunk]) -> Vec<Range<u64>> {
+pub(super) fn ranges(chunks: &[PackedChunk]) -> Vec<Range<u64>> {
     let mut ranges: Vec<Range<u64>> = Vec::new();
     for chunk in chunks {
         let start = u64::from(chunk.offset);

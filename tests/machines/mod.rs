@@ -48,7 +48,8 @@ mod suspended;
 mod tiny;
 mod watch;
 
-use tiny::{tiny_disk, tiny_kernel};
+pub(crate) use tiny::tiny_disk;
+use tiny::tiny_kernel;
 
 /// What tests wait at most for things that take a moment.
 const MOMENT: Duration = Duration::from_secs(60);

@@ -24,7 +24,7 @@ pub(super) fn tiny_kernel() -> Vec<u8> {
 }
 
 /// A disk of 1 MiB with the same guest in its boot sector, which a BIOS loads to 0x7c00 and starts.
-pub(super) fn tiny_disk() -> Vec<u8> {
+pub(crate) fn tiny_disk() -> Vec<u8> {
     let mut disk = vec![0; 1 << 20];
     disk[..5].copy_from_slice(&[0xea, 0x70, 0x00, 0xc0, 0x07]); // jmp 0x07c0:0x0070
     put_code(&mut disk[..510]);

@@ -237,7 +237,8 @@ fn a_machine_of_an_image_that_another_home_pushed() {
     }
     let said = home.run(&["ssh", guest.1, "--", "cat /etc/debian_version"]);
     assert!(said.ends_with(0).stdout.starts_with("12"));
-    // It is an image like any other now.
+    // It is an image like any other once all of it is here.
+    super::lazy::wait_until("all of it is here", || home.tagged(&base()).is_some());
     let tag = home.tagged(&base());
     assert_eq!(tag.as_deref(), pushed["image"].as_str());
     home.run(&["rm", "--force", guest.1]).ends_with(0);
@@ -281,7 +282,7 @@ fn offline_a_reference_is_the_image_that_was_pulled_from_it() {
     // What was pulled last counts, whoever pulled it.
     shelf.maker.image("web", &super::home::disk(9, 1 << 20));
     shelf.maker.push("@web", &at);
-    assert!(boot(&[&at]).contains(found));
+    assert!(boot(&["--eager", &at]).contains(found));
     let newer = home.tagged("web").unwrap();
     let ran = home.run(&["--offline", "boot", "--firmware", "uefi", &at]);
     let ran = ran.ends_with(1);

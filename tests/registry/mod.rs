@@ -17,6 +17,7 @@ mod garbage;
 mod home;
 mod interrupted;
 mod layout;
+mod lazy;
 mod local;
 mod manifests;
 mod platforms;

@@ -26,9 +26,14 @@ pub(super) struct Shelf {
 impl Shelf {
     /// An image with some MiB on its disk.
     pub(super) fn new(size: usize) -> Self {
+        Self::of(&disk(1, size << 20))
+    }
+
+    /// An image with this disk.
+    pub(super) fn of(disk: &[u8]) -> Self {
         let registry = Registry::start();
         let maker = Home::new();
-        maker.image("web", &disk(1, size << 20));
+        maker.image("web", disk);
         maker.push("@web", &registry.at("web:1"));
         Self {
             proxy: Proxy::start(registry.port()),

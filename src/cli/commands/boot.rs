@@ -65,6 +65,12 @@ pub(crate) struct Boot {
     #[arg(long)]
     fallback: bool,
 
+    /// Pull all of an image in a registry before the machine starts
+    ///
+    /// Without it, the machine starts at once, and vmfab fetches first what the guest reads.
+    #[arg(long)]
+    eager: bool,
+
     #[command(flatten)]
     new: NewMachineArgs,
 
@@ -149,9 +155,12 @@ impl Boot {
             return detach(session);
         }
         let (ssh, console, rm) = (self.ssh, self.console, self.rm);
-        let ingredients =
-            self.new
-                .prepare(session, self.image, self.name.as_ref(), self.fallback)?;
+        let ingredients = self.new.lazy(!self.eager).prepare(
+            session,
+            self.image,
+            self.name.as_ref(),
+            self.fallback,
+        )?;
         let context = &ingredients.context;
         let (accel, timeout) = self.start.chosen();
         let options = BootOptions {

@@ -74,6 +74,10 @@ pub(super) struct NewMachineArgs {
     /// Whether the name is that of a template.
     #[arg(skip)]
     is_template: bool,
+
+    /// Whether the disk of an image in a registry need not be here.
+    #[arg(skip)]
+    is_lazy: bool,
 }
 
 /// What a machine can be made of now.
@@ -91,6 +95,11 @@ impl NewMachineArgs {
             is_template,
             ..self
         }
+    }
+
+    /// The same, if its machine may start before all of its image is here.
+    pub(super) fn lazy(self, is_lazy: bool) -> Self {
+        Self { is_lazy, ..self }
     }
 
     /// Finds the image that `name` stands for, or builds it, and tags it if that is asked for.
@@ -125,6 +134,8 @@ impl NewMachineArgs {
             cache: self.cache.options(&context)?,
             machine: machine.cloned(),
             fallback,
+            // A tag is for an image that is all here.
+            lazy: self.is_lazy && self.save_base.is_none(),
         };
         if let Some(tag) = &self.save_base {
             snapshot::check_base(&context, tag, self.force)?;

@@ -62,6 +62,7 @@ pub(super) fn serve(
         program: &program,
         socket,
         log: &log,
+        inherits: false,
     };
     let arguments = [NETWORK_ARGUMENT.into(), socket.into()];
     let arguments = arguments.into_iter().chain(words.iter().cloned());

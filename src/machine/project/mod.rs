@@ -80,6 +80,7 @@ impl Project {
     pub fn machines(&self, home: &Home) -> Machines {
         Machines {
             root: Root(self.machines_directory()),
+            home: home.clone(),
             probes: home.probes(),
             volumes: Volumes::new(home),
             project: Some(self.clone()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::images::FoundImage;
-use super::super::{Context, volume};
+use super::super::{Context, lazy, volume};
 use super::admission::{Forecast, admit};
 use super::asked::{tell_requirements, tell_shares};
 use super::list::{SshAddress, address};
@@ -175,6 +175,7 @@ pub fn boot_in(
     options: &BootOptions,
     ports: Vec<Forwarded>,
 ) -> Result<Booted, Failure> {
+    lazy::check_offline(context, image)?;
     let store = context.store()?;
     let new = NewMachine {
         name: options.name.clone(),

@@ -27,6 +27,8 @@ pub struct ImageOptions {
     pub machine: Option<MachineName>,
     /// Whether to take what the image starts from when it cannot be built.
     pub fallback: bool,
+    /// Whether the disk of an image in a registry need not be here.
+    pub lazy: bool,
 }
 
 /// The image that a user named: one of the store, or what a recipe gives.
@@ -39,6 +41,7 @@ pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Fai
         cache,
         machine,
         fallback,
+        lazy,
     } = options;
     let name = choice.recipe.clone();
     let name = name.as_str();
@@ -52,7 +55,7 @@ pub fn image(context: &Context, options: ImageOptions) -> Result<FoundImage, Fai
         let location = name.parse();
         let location = location.map_err(|error| usage(format!("{error}")))?;
         require_programs()?;
-        return share::named(context, &location);
+        return share::named(context, &location, lazy);
     }
     let path = Path::new(name);
     if recipes::is_path(name) && !has_settings && is_disk(path) {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::super::{Context, images};
+use super::super::{Context, images, lazy};
 use super::admission::admit;
 use super::clone::{remote_shell, renew_identity};
 use super::find_machine;
@@ -138,6 +138,7 @@ fn start_again(
         }
         false => error,
     })?;
+    lazy::check_offline(context, &image)?;
     record_start(context, machine, &image.image);
     let locked = match config.renew_identity {
         true => renew_identity(context, machine, locked, &store, &image.config, options)?,

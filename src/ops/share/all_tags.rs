@@ -29,6 +29,7 @@ pub(super) fn pull(
             options,
             repository,
             version: &Version::Tag(tag.clone()),
+            asked: &Version::Tag(tag.clone()),
             name: &format!("{}:{tag}", repository.name()),
             tag: Some(tag),
         };

@@ -13,6 +13,7 @@ pub use container::push_container;
 pub use containerdisk::push_containerdisk;
 pub use conversion::disk_file;
 pub use details::{ContainerDetails, container_details};
+pub(super) use pull::pull_rest;
 pub use pull::{PullOptions, Pulled, PulledImage, named, pull};
 pub use push::{PushImage, PushedImage, push};
 

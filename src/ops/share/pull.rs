@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::super::image_record::{ImageRecord, ImageSource};
-use super::super::{Context, images};
+use super::super::{Context, images, lazy};
 use super::{all_tags, conversion, pulled, sharing};
 use crate::audit::Deed;
 use crate::config::TrustedUse;
-use crate::digest::{Checksum, ObjectId};
+use crate::digest::{Checksum, ObjectId, Sha256};
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::image::ImageConfig;
@@ -75,6 +75,8 @@ pub(super) struct One<'a> {
     pub repository: &'a dyn Repository,
     /// Which one it is there.
     pub version: &'a Version,
+    /// Which one the user asked for.
+    pub asked: &'a Version,
     /// What it is called in messages.
     pub name: &'a str,
     /// Its tag, where all of the repository are pulled: a part of the new one.
@@ -101,6 +103,7 @@ pub fn pull(context: &Context, options: &PullOptions) -> Result<Pulled, Failure>
         options,
         repository: &*repository,
         version: &version,
+        asked: &version,
         name: &name,
         tag: None,
     };
@@ -109,6 +112,39 @@ pub fn pull(context: &Context, options: &PullOptions) -> Result<Pulled, Failure>
             images: vec![image],
             failures: Vec::new(),
         }),
+        Tried::Other(error) => Err(error),
+    }
+}
+
+/// Pulls the image of a manifest that `from` stood for before, and tags it.
+///
+/// # Errors
+/// See [`pull`].
+pub(in crate::ops) fn pull_rest(
+    context: &Context,
+    from: &Location,
+    repository: &dyn Repository,
+    digest: Sha256,
+) -> Result<(), Failure> {
+    let options = PullOptions {
+        from: from.clone(),
+        tags: Vec::new(),
+        all_tags: false,
+        platform: None,
+        containers: false,
+        used_for: TrustedUse::Boot,
+    };
+    let version = Version::Digest(digest);
+    let one = One {
+        options: &options,
+        repository,
+        version: &version,
+        asked: &from.version().unwrap_or_else(|| version.clone()),
+        name: &from.to_string(),
+        tag: None,
+    };
+    match one.pull(context)? {
+        Tried::Pulled(_) => Ok(()),
         Tried::Other(error) => Err(error),
     }
 }
@@ -166,7 +202,7 @@ impl One<'_> {
             digest: pulled.digest.to_string(),
             tags: pulled.tags.clone(),
         });
-        pulled::note(context, from, self.version, found.digest, &platform, image);
+        pulled::note(context, from, self.asked, found.digest, &platform, image);
         Ok(Tried::Pulled(pulled))
     }
 
@@ -397,15 +433,23 @@ fn no_image(from: &Location, name: &str, manifest: &Manifest) -> Failure {
 
 /// The image that a user named by where it lies, which is pulled when it is not here; of a
 /// container image a machine is made that runs its process. Who does not use the network gets what
-/// was pulled from there last.
+/// was pulled from there last. With `lazy` the disk need not be here yet.
 ///
 /// # Errors
 /// See [`pull`]; nothing is here.
-pub fn named(context: &Context, from: &Location) -> Result<images::FoundImage, Failure> {
+pub fn named(
+    context: &Context,
+    from: &Location,
+    lazy: bool,
+) -> Result<images::FoundImage, Failure> {
     if let Location::Registry(reference) = from
         && context.offline
     {
-        return pulled::find(context, reference, &Platform::host());
+        let found = pulled::find(context, reference, &Platform::host());
+        return found.map_err(|error| lazy::missing_of(context, from).unwrap_or(error));
+    }
+    if lazy && let Some(found) = lazy::begin(context, from)? {
+        return Ok(found);
     }
     let options = PullOptions {
         from: from.clone(),

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 
-use super::super::{Context, image_record, provenance};
+use super::super::{Context, image_record, lazy, provenance};
 use super::parts;
 use crate::audit::Deed;
 use crate::digest::{ActionKey, ObjectId};
@@ -158,6 +158,7 @@ pub fn gc(context: &Context, options: &GcOptions) -> Result<Collected, Failure> 
     if !dry_run {
         image_record::sweep(context, |image| !store.knows(image));
         provenance::sweep(context, |image| !store.knows(image));
+        lazy::sweep(context, &store);
         super::auto::remember(context, collection.after);
         if collection.objects.removed + collection.results.removed > 0 {
             context.record(&Deed::GarbageCollected {

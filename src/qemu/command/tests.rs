@@ -251,3 +251,28 @@ fn a_process_says_what_it_was_promised() {
     assert_eq!(promised(bytes().take(4)), None);
     assert_eq!(promised([&b"-smp"[..]]), None);
 }
+
+#[test]
+fn a_disk_on_a_server_halts_the_guest_when_it_fails() {
+    let mut spec = spec(Boot::Bios);
+    let device = |spec: &MachineSpec| {
+        let text = text(spec);
+        let line = text.lines().find(|line| line.contains("drive=disk,"));
+        line.unwrap().to_owned()
+    };
+    assert!(!device(&spec).contains("rerror"));
+    spec.disks[0].backing = Some(Backing::Nbd {
+        socket: "disk.sock".into(),
+        export: "disk".into(),
+    });
+    for bus in [DiskBus::Virtio, DiskBus::Scsi, DiskBus::Sata] {
+        spec.devices.platform.disk_bus = Some(bus);
+        assert!(
+            device(&spec).ends_with(",rerror=stop,werror=stop"),
+            "{bus:?}"
+        );
+    }
+    // QEMU has no such options there.
+    spec.devices.platform.disk_bus = Some(DiskBus::Nvme);
+    assert!(!device(&spec).contains("rerror"));
+}

@@ -92,6 +92,16 @@ impl Store {
         Ok(self.records.rely_on_chunk(chunk, trusted)?.is_some())
     }
 
+    /// Reads a chunk that is here into `out`, whoever it came from, and hashes it; tells whether
+    /// there is a good one.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(crate) fn read_chunk(&self, id: &Digest, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let found = self.records.read(id, &[Kind::Chunk], out)?;
+        Ok(found.is_some() && blake3::hash(out).as_bytes() == id.as_bytes())
+    }
+
     /// Goes on with a journal that a process before has left.
     ///
     /// # Errors
