@@ -379,7 +379,7 @@ fn a_real_machine() {
     let write = "ls -A /var/lib/data; sudo sh -c 'echo outlives > /var/lib/data/file'";
     assert_eq!(ssh(write).ends_with(0).stdout, "");
     let refused = bench.run(["volume", "rm", "--force", "data"]).ends_with(1);
-    refused.says(&format!("machine \"{name}\" runs with it"));
+    refused.says(&format!("machine \"{name}\" has it"));
     let other = ["boot", &format!("@{name}"), "--volume", "data:/srv", "--rm"];
     bench.run(other).ends_with(1).says("is in use");
     daily::work(&bench, name);
