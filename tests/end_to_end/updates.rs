@@ -10,7 +10,7 @@ fn archives_with_newer_packages_are_found() {
     recipes.image(
         "outdated",
         r##"
-        file "/etc/apt/sources.list.d/own.list" content="deb [trusted=yes] file:/srv/archive ./\n"
+        file "/etc/apt/sources.list.d/own.list" { content "deb [trusted=yes] file:/srv/archive ./\n"; }
         run #"""
             rm -f /etc/apt/sources.list /etc/apt/sources.list.d/debian*
             mkdir -p /srv/archive
