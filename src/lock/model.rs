@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::checked::{Address, Line, Name, Token};
 use crate::digest::{Digest, Hasher, Sha256};
+use crate::template::TemplateName;
 
 /// All that a lock file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct Lock {
     pub sources: BTreeMap<String, Source>,
     /// Steps that install packages, by their static key.
     pub steps: BTreeMap<Digest, PinnedStep>,
+    /// Templates, each version for itself: recipes of one directory may need different ones.
+    pub templates: BTreeMap<(TemplateName, Version), PinnedTemplate>,
 }
 
 /// An image of a recipe, with the parameters that it was locked with.
@@ -31,6 +35,18 @@ pub struct Target {
     pub sources: BTreeSet<String>,
     /// Static keys of steps that it uses.
     pub steps: BTreeSet<Digest>,
+    /// Templates that it is built on, with those that these need.
+    pub templates: BTreeMap<TemplateName, Version>,
+}
+
+/// A version of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinnedTemplate {
+    pub version: Version,
+    /// Of its package; of the text of a recipe that comes with vmfab.
+    pub digest: Sha256,
+    /// The repository that it came from.
+    pub source: Line,
 }
 
 /// Content from outside.
@@ -141,6 +157,25 @@ impl Lock {
         self.drop_unused();
     }
 
+    /// The templates that are pinned for a recipe. Those of the target with these parameters
+    /// precede.
+    #[must_use]
+    pub fn templates_of(
+        &self,
+        recipe: &str,
+        settings: &BTreeMap<String, String>,
+    ) -> BTreeMap<TemplateName, PinnedTemplate> {
+        let mut targets: Vec<&Target> = self.targets.iter().collect();
+        targets.retain(|target| target.recipe == recipe);
+        targets.sort_by_key(|target| target.settings == *settings);
+        let all = targets.into_iter().flat_map(|target| &target.templates);
+        all.filter_map(|(name, version)| {
+            let pinned = self.templates.get(&(name.clone(), version.clone()))?;
+            Some((name.clone(), pinned.clone()))
+        })
+        .collect()
+    }
+
     /// Drops what no target uses.
     pub fn drop_unused(&mut self) {
         let targets = &self.targets;
@@ -148,6 +183,10 @@ impl Lock {
             .retain(|url, _| targets.iter().any(|target| target.sources.contains(url)));
         self.steps
             .retain(|key, _| targets.iter().any(|target| target.steps.contains(key)));
+        self.templates.retain(|(name, version), _| {
+            let mut targets = targets.iter();
+            targets.any(|target| target.templates.get(name) == Some(version))
+        });
     }
 }
 
@@ -179,6 +218,7 @@ pub(super) mod tests {
             settings: BTreeMap::new(),
             sources: BTreeSet::new(),
             steps: steps.iter().map(|text| key(text)).collect(),
+            templates: BTreeMap::new(),
         }
     }
 

@@ -48,7 +48,18 @@ impl Lock {
             for key in &target.steps {
                 line(&mut text, &format!("    step \"{key}\""));
             }
+            for (name, version) in &target.templates {
+                line(&mut text, &format!("    template \"{name}\" \"{version}\""));
+            }
             line(&mut text, "}");
+        }
+        for ((name, version), template) in &self.templates {
+            let (digest, source) = (template.digest, quoted(&template.source));
+            let words = format!("sha256=\"{digest}\" source={source}");
+            line(
+                &mut text,
+                &format!("\ntemplate \"{name}\" \"{version}\" {words}"),
+            );
         }
         for (url, source) in &self.sources {
             let mut words = format!(
@@ -104,6 +115,15 @@ impl Lock {
                 "source" => {
                     let (url, source) = reader.source(node)?;
                     lock.sources.insert(url, source);
+                }
+                "template" => {
+                    let template = model::PinnedTemplate {
+                        version: reader.parsed(node, 1)?,
+                        digest: reader.parsed(node, "sha256")?,
+                        source: reader.parsed(node, "source")?,
+                    };
+                    let key = (reader.parsed(node, 0)?, template.version.clone());
+                    lock.templates.insert(key, template);
                 }
                 "step" => {
                     let (key, step) = reader.step(node)?;
@@ -226,6 +246,7 @@ impl Reader<'_> {
             settings: BTreeMap::new(),
             sources: BTreeSet::new(),
             steps: BTreeSet::new(),
+            templates: BTreeMap::new(),
         };
         for child in node.iter_children() {
             match child.name().value() {
@@ -238,6 +259,10 @@ impl Reader<'_> {
                 }
                 "step" => {
                     target.steps.insert(self.parsed(child, 0)?);
+                }
+                "template" => {
+                    let (name, version) = (self.parsed(child, 0)?, self.parsed(child, 1)?);
+                    target.templates.insert(name, version);
                 }
                 _ => return Err(self.unknown(child)),
             }
@@ -346,6 +371,8 @@ mod tests {
     use super::super::model::tests::{key, package};
     use super::*;
     use crate::checked::Line;
+    use crate::digest::Sha256;
+    use crate::template::TemplateName;
 
     fn example() -> Lock {
         let set = PackageSet {
@@ -402,7 +429,17 @@ mod tests {
                 resolved: "2026-11-21T12:00:00Z".into(),
             },
         );
+        let name: TemplateName = "acme/web".parse().unwrap();
+        let template = model::PinnedTemplate {
+            version: "1.2.0".parse().unwrap(),
+            digest: Sha256::from_bytes([7; 32]),
+            source: "oci://example.org/templates".parse().unwrap(),
+        };
+        let version = template.version.clone();
+        lock.templates
+            .insert((name.clone(), version.clone()), template);
         lock.put_target(Target {
+            templates: BTreeMap::from([(name, version)]),
             recipe: "docker.kdl".into(),
             image: "docker".into(),
             settings: BTreeMap::from([("base".to_owned(), "debian-12".to_owned())]),
@@ -444,6 +481,8 @@ mod tests {
             "version 1\nstep \"a\" key=\"KEY\" { package \"a\" \"1\\nDepends: b\" \"all\" sha256=\"SHA\" size=1; }",
             "version 1\nstep \"a\" key=\"KEY\" { archive \"-oDir=/\"; }",
             "version 1\nsource \"u\" checksum=\"c\" size=-1 resolved=\"\"",
+            "version 1\ntemplate \"../a\" \"1.0.0\" sha256=\"SHA\" source=\"s\"",
+            "version 1\ntemplate \"acme/a\" \"1\" sha256=\"SHA\" source=\"s\"",
         ];
         let texts = texts.map(|text| {
             let digest = "0".repeat(64);

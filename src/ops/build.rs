@@ -101,8 +101,9 @@ pub fn build(context: &Context, options: &BuildOptions) -> Result<Built, Failure
     let started = Instant::now();
     let started_at = SystemTime::now();
     let store = context.store()?;
-    template::consent(context, &options.choice)?;
     let plan = world::plan(context, &options.choice)?;
+    // Now the packages of templates that it builds on are here.
+    template::consent(context, &options.choice)?;
 
     let output = output(options)?;
     if context.offline {

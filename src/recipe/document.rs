@@ -56,7 +56,7 @@ impl Place {
     }
 
     /// The file's name without `.kdl`.
-    fn stem(&self) -> String {
+    pub(super) fn stem(&self) -> String {
         match self {
             Self::Path(path) => path
                 .file_stem()
@@ -216,6 +216,10 @@ impl Collector<'_> {
         let scope = Scope {
             source,
             directory: place.directory(),
+            confines: match place {
+                Place::Path(path) => self.reporting.files.confines(path),
+                Place::BuiltIn(_) => None,
+            },
             values: None,
             problems: Rc::clone(self.reporting.problems),
             room: Rc::clone(self.reporting.room),
@@ -249,7 +253,11 @@ impl Collector<'_> {
             return;
         };
         let directory = scope.directory.clone().unwrap_or_default();
-        let place = Place::path(&directory.join(&path.value));
+        let included = normalise(&directory.join(&path.value));
+        if !scope.may_read(&included, &path.span) {
+            return;
+        }
+        let place = Place::Path(included);
         if around.contains(&place) {
             let mut names: Vec<String> = around.iter().map(Place::shown).collect();
             names.push(place.shown());

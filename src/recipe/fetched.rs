@@ -3,6 +3,7 @@
 use super::error::Problem;
 use super::model::{Compression, Fetch, Fetched, Pin, Transform};
 use super::reader::Reader;
+use super::reference::normalise;
 use super::source::Spanned;
 use super::value;
 use crate::digest::Algorithm;
@@ -68,6 +69,12 @@ pub(super) fn read(node: &Reader<'_>) -> Option<Fetched> {
 fn fetch(node: &Reader<'_>) -> Option<Fetch> {
     let url = node.parsed_argument(0, value::url);
     let mirrors = node.words("mirrors", value::url);
+    let lists = ["checksums", "signature"].map(|name| node.text(name).map(|text| text.value));
+    let all = url.iter().map(|url| &url.value);
+    let mut all = all.chain(&mirrors).chain(lists.iter().flatten());
+    if !all.all(|url| node.scope.may_fetch(url, &node.span_of_all())) {
+        return None;
+    }
     let size = node.number("size", value::bytes).map(|size| size.value);
     let pins: Vec<&str> = PINS.into_iter().filter(|name| node.has(name)).collect();
     if let [_, second, ..] = pins.as_slice() {
@@ -98,6 +105,13 @@ fn fetch(node: &Reader<'_>) -> Option<Fetch> {
                 return None;
             }
             let directory = node.scope.directory.clone().unwrap_or_default();
+            if let Some(keyring) = &keyring
+                && !node
+                    .scope
+                    .may_read(&normalise(&directory.join(&keyring.value)), &keyring.span)
+            {
+                return None;
+            }
             Some(Pin::Checksums {
                 url: node.parsed("checksums", value::url_or_name)?,
                 signature,

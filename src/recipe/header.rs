@@ -19,6 +19,8 @@ pub(super) struct Settings<'a> {
     pub set: &'a [(Spanned<String>, String)],
     /// By the user, for every recipe that has such a parameter.
     pub given: &'a BTreeMap<String, String>,
+    /// What goes before the names of its parameters there.
+    pub namespace: &'a str,
 }
 
 /// Parameters as they are declared.
@@ -121,10 +123,11 @@ fn declare(node: &Reader<'_>, declared: &mut Declared, settings: &Settings<'_>) 
         );
         return;
     }
+    let given_name = format!("{}{}", settings.namespace, name.value);
     let from_base = settings.set.iter().find(|(key, _)| key.value == name.value);
     let chosen = if let Some((key, value)) = from_base {
         Some((value.clone(), key.span.clone(), "set here"))
-    } else if let Some(value) = settings.given.get(&name.value) {
+    } else if let Some(value) = settings.given.get(&given_name) {
         Some((
             value.clone(),
             name.span.clone(),
@@ -162,8 +165,7 @@ fn declare(node: &Reader<'_>, declared: &mut Declared, settings: &Settings<'_>) 
                     "it has no default and is not set",
                 )
                 .with_help(format!(
-                    "give it one with --set {}=…, or add default=\"…\"",
-                    name.value
+                    "give it one with --set {given_name}=…, or add default=\"…\""
                 )),
             ),
         ),

@@ -41,6 +41,14 @@ pub(super) struct Draft {
 pub(super) enum DraftInstruction {
     Whole(Instruction),
     CopyFrom(DraftCopyFrom),
+    Use(DraftUse),
+}
+
+/// A mix-in that is not resolved yet.
+pub(super) struct DraftUse {
+    pub reference: Spanned<String>,
+    /// Parameters that are set in it, with their values.
+    pub settings: Vec<(Spanned<String>, String)>,
 }
 
 /// A copy from an image that is not resolved yet.
@@ -286,6 +294,11 @@ fn bootstrap(node: &Reader<'_>) -> Option<Bootstrap> {
     let mut components = node.words("components", value::word);
     let mirror = node.parsed("mirror", value::word);
     let keyring = node.parsed("keyring", value::host_path);
+    if let Some(mirror) = &mirror
+        && !node.scope.may_fetch(&mirror.value, &mirror.span)
+    {
+        return None;
+    }
     let distribution = distribution?.value;
     if components.is_empty() {
         let usual: &[&str] = match distribution {
@@ -312,6 +325,15 @@ fn body(node: &Reader<'_>, draft: &mut Draft, files: &dyn Files) {
             manager::read(node, files, &mut draft.read).map(Instruction::Run)
         }
         "file" => instruction::file(node, files).map(Instruction::File),
+        "use" => {
+            let draft_use = node.argument(0).map(|reference| DraftUse {
+                reference,
+                settings: settings(node),
+            });
+            let draft_use = draft_use.map(DraftInstruction::Use);
+            draft.instructions.extend(draft_use);
+            None
+        }
         "copy" if node.has("from") => {
             let copy = instruction::copy_from(node).map(DraftInstruction::CopyFrom);
             draft.instructions.extend(copy);

@@ -223,6 +223,9 @@ fn local_path(
     };
     let path = directory.join(&text.value);
     let path = normalise(&path);
+    if !node.scope.may_read(&path, &text.span) {
+        return None;
+    }
     if text.value.is_empty() || !files.exists(&path) {
         node.scope.report(
             Problem::new(

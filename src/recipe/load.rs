@@ -1,10 +1,11 @@
 //! From a path to images with their bases: `from` is resolved here.
 
-mod copied;
 mod dockerfile;
 mod machines;
+mod mixin;
 mod naming;
 mod settings;
+mod target;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -18,14 +19,15 @@ use super::document::{self, Document, Place, Reporting};
 use super::error::{Problem, RecipeError};
 use super::header::Settings;
 use super::image::{self, Draft, DraftBase};
-use super::model::{Base, Bootc, DiskFile, Image, Loaded, RegistryImage};
+use super::model::{Base, Bootc, DiskFile, Image, Loaded};
 use super::reader::Reader;
-use super::reference::{Reference, normalise};
+use super::reference::normalise;
 use super::shape::IMAGE;
 use super::source::{Files, Spanned};
-use super::value;
 use crate::image::{DiskFormat, check_ignition};
 use crate::limits::{self, Limits};
+
+use target::Target;
 
 pub use dockerfile::{Given, load_dockerfile};
 
@@ -56,7 +58,7 @@ pub fn load(
     };
     let place = place.unwrap_or_else(|| Place::path(path));
     let mut loader = Loader::new(files, settings);
-    let root = loader.document(&place, None, &[]);
+    let root = loader.document(&place, None, &[], "");
     let (mut images, mut incomplete, mut machines) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(document) = &root {
         for index in 0..document.images.len() {
@@ -136,6 +138,8 @@ struct Read {
     /// Its number, in the order of reading.
     id: usize,
     place: Place,
+    /// What goes before the names of its parameters on the command line: `NAME.` for a mix-in.
+    namespace: String,
     document: Document,
 }
 
@@ -147,24 +151,9 @@ impl std::ops::Deref for Read {
     }
 }
 
-/// A document is one of a place with the values that a `from` node sets in it.
-type Key = (Place, Vec<(String, String)>);
-
-/// What the text of a `from` node or of a machine's image names.
-enum Target {
-    /// An image in the store.
-    Tag(String),
-    /// A disk that was made elsewhere.
-    DiskFile(PathBuf),
-    /// An image in a registry or a layout.
-    Registry(RegistryImage),
-    /// A Dockerfile, and the stage that is wanted of it.
-    Dockerfile(PathBuf, Option<String>),
-    /// The image of the same document at this index.
-    Sibling(usize),
-    /// One of another recipe.
-    Elsewhere(Place, Option<String>),
-}
+/// A document is one of a place with the values that are set in it, by a node and by the user: the
+/// last part is the namespace of its parameters.
+type Key = (Place, Vec<(String, String)>, String);
 
 struct Loader<'a> {
     files: &'a dyn Files,
@@ -225,12 +214,13 @@ impl Loader<'_> {
         place: &Place,
         asked: Option<&Spanned<String>>,
         set: &[(Spanned<String>, String)],
+        namespace: &str,
     ) -> Option<Rc<Read>> {
         let values = set
             .iter()
             .map(|(name, value)| (name.value.clone(), value.clone()))
             .collect();
-        let key = (place.clone(), values);
+        let key = (place.clone(), values, namespace.to_owned());
         if let Some(known) = self.documents.get(&key) {
             return known.clone();
         }
@@ -252,6 +242,7 @@ impl Loader<'_> {
         let settings = Settings {
             set,
             given: self.settings,
+            namespace,
         };
         let reporting = Reporting {
             files: self.files,
@@ -265,6 +256,7 @@ impl Loader<'_> {
             Rc::new(Read {
                 id: self.documents.len(),
                 place: place.clone(),
+                namespace: namespace.to_owned(),
                 document,
             })
         });
@@ -291,10 +283,8 @@ impl Loader<'_> {
             self.resolved.insert(key, None);
             return None;
         }
-        let reader = Reader::new(&node.scope, &node.node, &IMAGE);
         let others = self.asked.take();
-        let draft = image::read(&reader, self.files);
-        self.paths.extend(draft.read.iter().cloned());
+        let draft = self.draft(document, index);
         around.push((document.place.clone(), node.name.value.clone()));
         let mut image = self.finish(document, index, draft, around);
         around.pop();
@@ -309,14 +299,23 @@ impl Loader<'_> {
         image
     }
 
+    /// The image at `index`, as far as it can be read without others.
+    fn draft(&mut self, document: &Read, index: usize) -> Draft {
+        let node = &document.images[index];
+        let reader = Reader::new(&node.scope, &node.node, &IMAGE);
+        let draft = image::read(&reader, self.files);
+        self.paths.extend(draft.read.iter().cloned());
+        draft
+    }
+
     fn finish(
         &mut self,
         document: &Rc<Read>,
         index: usize,
-        draft: Draft,
+        mut draft: Draft,
         around: &mut Around,
     ) -> Option<Arc<Image>> {
-        let base = match draft.base? {
+        let base = match draft.base.take()? {
             DraftBase::Wrong => return None,
             DraftBase::Bootstrap(bootstrap) => Base::Bootstrap(bootstrap),
             DraftBase::Disk(fetched) => Base::Disk(fetched),
@@ -333,7 +332,7 @@ impl Loader<'_> {
             } => {
                 let directory = document.images[index].scope.directory.clone();
                 let ignition = match ignition {
-                    Some(path) => Some(self.ignition(&path, directory.as_deref())?),
+                    Some(path) => Some(self.ignition(document, &path, directory.as_deref())?),
                     None => None,
                 };
                 let source =
@@ -355,7 +354,7 @@ impl Loader<'_> {
                 self.with_service(self.with_format(base, format), service)
             }
         };
-        let instructions = self.instructions(document, index, draft.instructions, around)?;
+        let instructions = self.instructions(document, index, &mut draft, around)?;
         let name = &document.images[index].name;
         let own = instructions.len() + draft.checks.len();
         let (depth, steps) = weight(&base);
@@ -424,6 +423,9 @@ impl Loader<'_> {
             Target::Registry(image) => return Some(Base::Registry(image)),
             Target::Dockerfile(path, stage) => {
                 let span = &reference.span;
+                if !self.may_read(document, &path, span) {
+                    return None;
+                }
                 let mut dockerfile = self.dockerfile_at(&path, span, None)?;
                 dockerfile.args = set.to_vec();
                 dockerfile.target = stage.map(|stage| Spanned::new(stage, span.clone()));
@@ -435,14 +437,22 @@ impl Loader<'_> {
             }
             Target::Elsewhere(place, image) => (place, image),
         };
-        let base = self.document(&place, Some(reference), set)?;
+        let base = self.document(&place, Some(reference), set, &document.namespace)?;
         let other = self.image_of(&base, image.as_deref(), reference)?;
         self.step_to(&base, other, reference, around)
     }
 
     /// A configuration for Ignition in a file; nothing when there is none, which is reported.
-    fn ignition(&mut self, path: &Spanned<String>, directory: Option<&Path>) -> Option<String> {
+    fn ignition(
+        &mut self,
+        document: &Read,
+        path: &Spanned<String>,
+        directory: Option<&Path>,
+    ) -> Option<String> {
         let file = normalise(&directory.unwrap_or(Path::new("")).join(&path.value));
+        if !self.may_read(document, &file, &path.span) {
+            return None;
+        }
         let read = self.files.read(&file);
         let read = read.map_err(|error| format!("cannot be read: {error}"));
         match read.and_then(|text| check_ignition(&text).map(|()| text)) {
@@ -495,116 +505,6 @@ impl Loader<'_> {
         base
     }
 
-    /// What a text names that stands in the image at `index`, or in none; `None` when there is no
-    /// such thing, which is reported.
-    fn target(
-        &self,
-        document: &Read,
-        index: usize,
-        reference: &Spanned<String>,
-        directory: Option<PathBuf>,
-        set: &[(Spanned<String>, String)],
-    ) -> Option<Target> {
-        match Reference::parse(&reference.value) {
-            Reference::Tag(name) => {
-                if let Err(wrong) = value::name(&name) {
-                    let problem = Problem::new(&reference.span, wrong.message, "wrong tag");
-                    self.report(problem.with_help(wrong.help));
-                    return None;
-                }
-                self.refuse_settings(set, "a tag");
-                Some(Target::Tag(name))
-            }
-            Reference::Address => {
-                let message = "an image cannot start from an address";
-                let problem = Problem::new(&reference.span, message, "an address");
-                let help = "fetch it: disk { fetch \"https://…\" sha256=\"…\" }, or layer { … } \
-                            for the archive of a root file system";
-                self.report(problem.with_help(help));
-                None
-            }
-            Reference::DiskFile(path) => {
-                self.refuse_settings(set, "a disk");
-                let path = normalise(&directory.unwrap_or_default().join(path));
-                if !self.files.exists(&path) || self.files.is_directory(&path) {
-                    self.report(
-                        Problem::new(
-                            &reference.span,
-                            match self.files.is_directory(&path) {
-                                true => format!("{} is a directory, not a disk", path.display()),
-                                false => format!("no file {} found", path.display()),
-                            },
-                            "not found",
-                        )
-                        .with_help("paths are relative to the directory of the recipe file"),
-                    );
-                    return None;
-                }
-                Some(Target::DiskFile(path))
-            }
-            Reference::Dockerfile { path, stage } => {
-                let path = normalise(&directory.unwrap_or_default().join(path));
-                Some(Target::Dockerfile(path, stage))
-            }
-            Reference::Registry(name) => {
-                self.refuse_settings(set, "an image in a registry");
-                Some(Target::Registry(RegistryImage {
-                    shown: Spanned::new(name.clone(), reference.span.clone()),
-                    location: name,
-                    context: None,
-                    service: false,
-                }))
-            }
-            Reference::Layout { scheme, path } => {
-                self.refuse_settings(set, "an image in a layout");
-                let inside = normalise(&directory.unwrap_or_default().join(path));
-                Some(Target::Registry(RegistryImage {
-                    shown: reference.clone(),
-                    location: format!("{scheme}:{}", inside.display()),
-                    context: None,
-                    service: false,
-                }))
-            }
-            Reference::Storage => {
-                self.refuse_settings(set, "an image in podman's storage");
-                Some(Target::Registry(RegistryImage {
-                    shown: reference.clone(),
-                    location: reference.value.clone(),
-                    context: None,
-                    service: false,
-                }))
-            }
-            Reference::Path { path, image } => {
-                let path = directory.unwrap_or_default().join(path);
-                Some(Target::Elsewhere(Place::path(&path), image))
-            }
-            Reference::Name { name, image } => {
-                if image.is_none()
-                    && let Some(other) = self.sibling(document, index, &name)
-                {
-                    return Some(Target::Sibling(other));
-                }
-                let beside = directory.map(|directory| directory.join(format!("{name}.kdl")));
-                let beside = beside
-                    .filter(|path| Place::path(path) != document.place && self.files.exists(path));
-                let beside = beside.map(|path| Place::path(&path));
-                // A recipe that stands before a built-in one may start from that.
-                let catalogue = || {
-                    in_catalogue(&name, self.files)
-                        .filter(|place| *place != document.place)
-                        .or_else(|| catalogue::find(&name).map(|one| Place::BuiltIn(one.name)))
-                };
-                match beside.or_else(catalogue) {
-                    Some(place) => Some(Target::Elsewhere(place, image)),
-                    None => {
-                        self.unknown(document, index, reference, &name);
-                        None
-                    }
-                }
-            }
-        }
-    }
-
     /// Resolves a base, unless it is one of those that are being resolved.
     fn step_to(
         &mut self,
@@ -613,24 +513,37 @@ impl Loader<'_> {
         reference: &Spanned<String>,
         around: &mut Around,
     ) -> Option<Base> {
+        self.check_loop(document, index, reference, around)?;
+        self.image(document, index, around).map(Base::Image)
+    }
+
+    /// Whether an image is not one of those that are being resolved; nothing when it is, which is
+    /// reported.
+    fn check_loop(
+        &self,
+        document: &Read,
+        index: usize,
+        reference: &Spanned<String>,
+        around: &Around,
+    ) -> Option<()> {
         let name = document.images[index].name.value.clone();
         let entry = (document.place.clone(), name);
-        if let Some(start) = around.iter().position(|other| *other == entry) {
-            let names: Vec<&str> = around[start..]
-                .iter()
-                .chain([&entry])
-                .map(|(_, name)| name.as_str())
-                .collect();
-            self.report(
-                Problem::new(
-                    &reference.span,
-                    format!("the image \"{}\" needs itself", entry.1),
-                    "this closes the loop",
-                )
-                .with_help(format!("the loop is {}", names.join(" → "))),
-            );
-            return None;
-        }
-        self.image(document, index, around).map(Base::Image)
+        let Some(start) = around.iter().position(|other| *other == entry) else {
+            return Some(());
+        };
+        let names: Vec<&str> = around[start..]
+            .iter()
+            .chain([&entry])
+            .map(|(_, name)| name.as_str())
+            .collect();
+        self.report(
+            Problem::new(
+                &reference.span,
+                format!("the image \"{}\" needs itself", entry.1),
+                "this closes the loop",
+            )
+            .with_help(format!("the loop is {}", names.join(" → "))),
+        );
+        None
     }
 }

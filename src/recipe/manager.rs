@@ -137,6 +137,9 @@ fn requirements(
         );
     };
     let file = normalise(&directory.join(&path.value));
+    if !node.scope.may_read(&file, &path.span) {
+        return None;
+    }
     if file.extension().is_none_or(|ending| ending != "txt") {
         return wrong(
             format!("{} is not a file of requirements", file.display()),

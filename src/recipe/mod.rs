@@ -41,5 +41,5 @@ pub(crate) use load::default_image;
 pub use load::{Given, load, load_dockerfile};
 pub use manager::without_preamble;
 pub use model::*;
-pub use source::{Files, Source, Span, Spanned, Wanted};
+pub use source::{Files, Source, Span, Spanned, TemplateRecipe, Wanted};
 pub use value::unfit_for_logins;

@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::dockerfile::is_dockerfile;
 use crate::image::local_scheme;
+use crate::template::TemplateRef;
 
 /// What an image can start from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,11 @@ pub(super) enum Reference {
     Path { path: String, image: Option<String> },
     /// An image of this file, or a recipe by name; `name#image` for one image of it.
     Name { name: String, image: Option<String> },
+    /// `acme/web@^1.2` or `web@1#image`: a template, which [`TemplateRef`] reads.
+    Template {
+        wanted: String,
+        image: Option<String>,
+    },
     /// `./disk.qcow2`: a disk that was made elsewhere.
     DiskFile(String),
     /// `debian:12`, `oci://ghcr.io/me/vm:1`: an image in a registry, without its scheme.
@@ -57,6 +63,11 @@ impl Reference {
         } else if front.ends_with(".kdl") || front.starts_with(['.', '/']) {
             Self::Path {
                 path: front.to_owned(),
+                image,
+            }
+        } else if TemplateRef::is_one(front) {
+            Self::Template {
+                wanted: front.to_owned(),
                 image,
             }
         } else if ["http://", "https://", "ftp://", "file://"]
@@ -121,6 +132,16 @@ mod tests {
                 image: Some("web".into())
             }
         );
+        for (text, wanted, image) in [
+            ("acme/web@^1.2", "acme/web@^1.2", None),
+            ("web@1#tools", "web@1", Some("tools")),
+        ] {
+            let (wanted, image) = (wanted.to_owned(), image.map(str::to_owned));
+            assert_eq!(
+                Reference::parse(text),
+                Reference::Template { wanted, image }
+            );
+        }
         assert_eq!(Reference::parse("@a.b"), Reference::Tag("a.b".into()));
         for path in ["./disk", "../a.qcow2", "disk.vhdx", "/srv/x.img"] {
             assert_eq!(Reference::parse(path), Reference::DiskFile(path.into()));

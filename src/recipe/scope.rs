@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use miette::SourceSpan;
@@ -17,6 +17,8 @@ pub(super) struct Scope {
     pub source: Source,
     /// Its directory; `None` for a built-in recipe.
     pub directory: Option<PathBuf>,
+    /// The directory that it must not read outside of.
+    pub confines: Option<PathBuf>,
     /// The parameters that hold in it; `None` where strings are taken as they are.
     pub values: Option<Rc<Values>>,
     /// Where mistakes go.
@@ -30,7 +32,32 @@ pub(super) struct Scope {
     pub room: Rc<Cell<u64>>,
 }
 
+/// What is wrong about a path that lies outside of `confines`.
+pub(super) fn outside(confines: Option<&Path>, path: &Path, span: &Span) -> Option<Problem> {
+    // There are no links in the package of a template: the text of a path tells where it leads.
+    let inside = confines.is_none_or(|root| path.starts_with(root));
+    (!inside).then(|| {
+        let message = format!("{} is outside of the template", path.display());
+        Problem::new(span, message, "a template reads its own files only")
+            .with_help("whoever publishes the template must put the file into its package")
+    })
+}
+
 impl Scope {
+    /// Whether it may read a file; when it may not, that is reported.
+    pub(super) fn may_read(&self, path: &Path, span: &Span) -> bool {
+        let outside = outside(self.confines.as_deref(), path, span);
+        let may = outside.is_none();
+        self.problems.borrow_mut().extend(outside);
+        may
+    }
+
+    /// The same of an address. No address is one of a file of a package: nobody knows where that
+    /// will lie.
+    pub(super) fn may_fetch(&self, url: &str, span: &Span) -> bool {
+        !url.starts_with("file:") || self.may_read(Path::new(url), span)
+    }
+
     /// A place in this file.
     pub(super) fn span(&self, range: SourceSpan) -> Span {
         Span {

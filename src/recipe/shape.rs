@@ -113,6 +113,7 @@ pub(super) static IMAGE: Shape = shape("image", "image \"web\" { from \"debian-1
         &DOCKERFILE,
         &BOOTC,
         &BOOTSTRAP,
+        &USE,
         &LAYER,
         &PACKAGES,
         &RUN,
@@ -138,6 +139,9 @@ pub(super) static IMAGE: Shape = shape("image", "image \"web\" { from \"debian-1
 static FROM: Shape = shape("from", "from \"debian-12\"")
     .takes(1, 1, "what the image starts from")
     .properties(&["format", "service"])
+    .children(&[&SET]);
+static USE: Shape = shape("use", "use \"postgres-client@2\"")
+    .takes(1, 1, "the template whose steps are inserted")
     .children(&[&SET]);
 static ARG: Shape =
     shape("arg", "arg \"NODE\" \"22\"").takes(2, 2, "a build argument and its value");
@@ -434,7 +438,7 @@ pub(super) fn home_of(name: &str) -> Option<&'static str> {
         (&RECIPE, "in the recipe node"),
         (&USER, "in a user node"),
         (&FILE, "in a file node"),
-        (&FROM, "in a from node"),
+        (&FROM, "in a from or use node"),
         (&BOOTC, "in a bootc node"),
         (&DOCKERFILE, "in a dockerfile node"),
         (&DISK, "in a disk node, after fetch"),

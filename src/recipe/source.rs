@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use crate::instruction::Repository;
 use crate::limits::Limits;
+use crate::template::TemplateRef;
 
 pub use crate::text::{Source, Span, Spanned};
 
@@ -33,6 +34,22 @@ pub trait Files {
     /// Whether there is a directory.
     fn is_directory(&self, path: &Path) -> bool;
 
+    /// The recipe of a template that the recipe in the file `asking` wants.
+    ///
+    /// # Errors
+    /// There is no such template.
+    fn template(&self, wanted: &TemplateRef, _asking: &Path) -> Result<TemplateRecipe, Failure> {
+        Err(Failure::failed(format!(
+            "cannot look for the template {wanted} here"
+        )))
+    }
+
+    /// The directory that a recipe must not read outside of: that of its package, when it is of a
+    /// template that others published.
+    fn confines(&self, _recipe: &Path) -> Option<PathBuf> {
+        None
+    }
+
     /// The path on this host of a file or directory of a git repository.
     ///
     /// # Errors
@@ -43,6 +60,17 @@ pub trait Files {
             repository.address
         )))
     }
+}
+
+/// Where the recipe of a template is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TemplateRecipe {
+    /// It comes with vmfab.
+    BuiltIn(String),
+    File(PathBuf),
+    /// That is known when versions have been chosen for all templates: then the recipe is read
+    /// again.
+    Later,
 }
 
 /// What is wanted of a git repository.

@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 
 use super::*;
+use crate::failure::Failure;
+use crate::template::TemplateRef;
 
 /// One recipe; every other path is a local file.
 struct OneRecipe(String);
@@ -13,8 +15,14 @@ impl Files for OneRecipe {
     fn read(&self, path: &Path) -> io::Result<String> {
         match path.to_str() {
             Some("test.kdl") => Ok(self.0.clone()),
-            _ => Ok("image \"common\" { from \"debian-12\" }".to_owned()),
+            _ => Ok("recipe { param \"size\" default=\"8G\"; }\n\
+                     image \"common\" { from \"debian-12\" }"
+                .to_owned()),
         }
+    }
+
+    fn template(&self, _: &TemplateRef, _: &Path) -> Result<TemplateRecipe, Failure> {
+        Ok(TemplateRecipe::File("common.kdl".into()))
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -80,6 +88,7 @@ fn surround(example: &str, around: &[&str]) -> String {
             &format!("{manager} {{ packages \"x\"\n{example} }}"),
             &["image"],
         ),
+        ["image", "use"] => surround(&format!("use \"common@1\" {{ {example} }}"), &["image"]),
         ["image", other] => surround(&format!("{other} \"x\" {{ {example} }}"), &["image"]),
         ["recipe", "param"] => surround(
             &format!("recipe {{ param \"p\" default=\"debian-12\" {{ {example} }} }}"),

@@ -11,7 +11,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use super::name::TemplateRef;
-use super::outline::MOST_DEPENDENCIES;
+use super::outline::{MOST_DEPENDENCIES, Outline};
 use super::package::Package;
 use crate::checked::{Line, Name};
 use crate::digest::Sha256;
@@ -77,12 +77,18 @@ impl Entry {
     /// What an index says of a package.
     #[must_use]
     pub fn of(package: &Package) -> Self {
-        let outline = package.outline();
+        let size = package.bytes().len() as u64;
+        Self::told(package.outline(), package.digest(), size)
+    }
+
+    /// What a template says of itself, with its digest and size.
+    #[must_use]
+    pub fn told(outline: &Outline, digest: Sha256, size: u64) -> Self {
         let needs = outline.needs.iter().map(|need| need.template.to_string());
         Self {
             version: outline.version.clone(),
-            digest: package.digest(),
-            size: package.bytes().len() as u64,
+            digest,
+            size,
             description: outline.description.clone(),
             author: outline.author.clone(),
             license: outline.license.clone(),

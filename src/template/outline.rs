@@ -5,7 +5,7 @@ use std::sync::Arc;
 use miette::NamedSource;
 use semver::Version;
 
-use super::name::TemplateRef;
+use super::name::{TemplateRef, Wanted};
 use crate::checked::{Line, Name};
 use crate::text::kdl::{self, Bounds, Node, Value};
 use crate::text::{Problem, Problems, Source, Span};
@@ -126,14 +126,10 @@ impl Reader {
 
     fn needs(&self, nodes: &[Node]) -> Result<Vec<Dependency>, Problem> {
         let mut needs: Vec<Dependency> = Vec::new();
-        let images = nodes.iter().filter(|node| {
-            // What a machine boots can be a template, too.
-            matches!(node.name().value(), "image" | "machine" | "mixin")
-        });
+        let images = nodes.iter().filter(|node| node.name().value() == "image");
         for node in images.flat_map(Node::iter_children) {
             let named = match (node.name().value(), text(node.get(0))) {
-                ("from" | "image" | "bootc", Some(text)) if TemplateRef::is_one(text) => text,
-                ("use", Some(text)) => text,
+                ("from" | "use" | "bootc", Some(text)) if TemplateRef::is_one(text) => text,
                 ("copy", _) => match text(node.get("from")) {
                     Some(text) if TemplateRef::is_one(text) => text,
                     _ => continue,
@@ -145,6 +141,12 @@ impl Reader {
                 let help = "write NAME@VERSION or NAMESPACE/NAME@VERSION";
                 self.problem(node, error, help)
             })?;
+            if let Wanted::Reference(wanted) = &template.wanted {
+                let message = format!("a template needs versions, and \"{wanted}\" is none");
+                let help =
+                    "what a branch stands for changes: ask for a range, such as \"web@^1.2\"";
+                return Err(self.problem(node, message, help));
+            }
             if needs.iter().all(|known| known.template != template) {
                 let span = self.span(node);
                 needs.push(Dependency { template, span });
@@ -215,6 +217,10 @@ mod tests {
             ("recipe \"a\"", "a template needs a version"),
             ("recipe \"a\" version=\"1\"", "\"1\" is no semantic version"),
             (&many, "a template needs more than 64 others"),
+            (
+                "recipe \"a\" version=\"1.0.0\"\nimage \"a\" { use \"b@main\"; }",
+                "a template needs versions, and \"main\" is none",
+            ),
         ] {
             let problems = Outline::read("a.kdl", text).unwrap_err();
             assert_eq!(problems.problems()[0].to_string(), message);

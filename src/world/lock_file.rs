@@ -111,6 +111,7 @@ mod tests {
             settings: BTreeMap::new(),
             sources: BTreeSet::new(),
             steps: BTreeSet::new(),
+            templates: BTreeMap::new(),
         }
     }
 

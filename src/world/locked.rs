@@ -6,6 +6,7 @@ use miette::Diagnostic;
 
 use super::lock_file::{self, Place};
 use super::resolve::{Pins, Remembered};
+use super::templates::Versions;
 use super::{Context, RecipeChoice, recipes};
 use crate::event::Event;
 use crate::failure::Failure;
@@ -37,21 +38,27 @@ pub(crate) fn plan(context: &Context, choice: &RecipeChoice) -> Result<Plan, Fai
         }));
     }
     let resolver = Remembered(context);
-    let pins = Pins::new(lock.as_ref(), Some(&resolver));
+    let pins = Pins::new(lock.as_ref(), Some(&resolver)).with_templates(
+        &place.recipe,
+        &choice.settings,
+        |_| false,
+    );
     let mut plan = recipes::plan_with(context, choice, &pins)?;
     let Some(lock) = &lock else {
         return Ok(plan);
     };
-    let steps = package_steps(&plan, &place);
+    let steps = package_steps(context, &plan, &place);
     let missing = apply(&mut plan, &steps, lock);
     let sources = pins.asked();
     let missing_sources = sources
         .iter()
         .filter(|url| !lock.sources.contains_key(*url));
+    let templates = unlocked_templates(&pins);
     let missing: BTreeSet<&str> = missing
         .iter()
         .map(|step| step.label.as_str())
         .chain(missing_sources.map(String::as_str))
+        .chain(templates.iter().map(String::as_str))
         .collect();
     if missing.is_empty() {
         return Ok(plan);
@@ -79,6 +86,8 @@ pub(crate) struct Needs {
     pub(crate) steps: Vec<PackageStep>,
     /// Addresses of content that it gives no checksum of.
     pub(crate) sources: BTreeSet<String>,
+    /// Templates that it is built on.
+    pub(crate) templates: Versions,
 }
 
 /// What a recipe needs of a lock; nobody is asked about content from outside.
@@ -88,18 +97,37 @@ pub(crate) fn needs(
     choice: &RecipeChoice,
     lock: &Lock,
 ) -> Result<Needs, Failure> {
-    let pins = Pins::new(Some(lock), None);
+    let pins =
+        Pins::new(Some(lock), None).with_templates(&place.recipe, &choice.settings, |_| false);
     let plan = recipes::plan_with(context, choice, &pins)?;
     Ok(Needs {
-        steps: package_steps(&plan, place),
+        steps: package_steps(context, &plan, place),
         sources: pins.asked(),
+        templates: pins.told_templates.take(),
         image: plan.image_name,
     })
 }
 
-/// The steps of a plan that install packages.
-pub(crate) fn package_steps(plan: &Plan, place: &Place) -> Vec<PackageStep> {
-    plan.package_steps(&|path| place.name(path))
+/// Templates that a recipe is built on and that its lock does not have, in these versions.
+fn unlocked_templates(pins: &Pins<'_>) -> Vec<String> {
+    let told = pins.told_templates.borrow();
+    let pinned = &pins.templates.pinned;
+    let unlocked = told.iter().filter(|(name, template)| {
+        let pinned = pinned.get(*name).map(|pinned| &pinned.version);
+        pinned != Some(&template.version)
+    });
+    unlocked
+        .map(|(name, template)| format!("{name} {}", template.version))
+        .collect()
+}
+
+/// The steps of a plan that install packages. A file of a template has the same name in every home.
+pub(crate) fn package_steps(context: &Context, plan: &Plan, place: &Place) -> Vec<PackageStep> {
+    let templates = context.home.unpacked_templates();
+    plan.package_steps(&|path| match path.strip_prefix(&templates) {
+        Ok(below) => format!("template:{}", below.display()),
+        Err(_) => place.name(path),
+    })
 }
 
 /// Locks the steps that a lock has; gives back the others.

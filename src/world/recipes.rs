@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::{fs, io};
 
-use super::{Context, Pins, image_config, repository};
+use super::templates::{Composition, LockedTemplates, Versions};
+use super::{Context, Pins, image_config, lock_file, repository};
 use crate::builder::local::{self, KnownFiles};
 use crate::compose::{self, Converted};
 use crate::derivation::Listing;
@@ -17,8 +18,11 @@ use crate::image::{DiskFormat, ImageConfig, Process};
 use crate::instruction::{Address, Repository};
 use crate::limits::Limits;
 use crate::plan::{self, LocalFiles, Pinned, Plan, Remote, World, WorldError};
-use crate::recipe::{self, Base, Fetch, Files, Given, Loaded, RegistryImage, Wanted};
+use crate::recipe::{
+    self, Base, Fetch, Files, Given, Loaded, RecipeError, RegistryImage, TemplateRecipe, Wanted,
+};
 use crate::store::{Store, TagName};
+use crate::template::TemplateRef;
 
 /// The path that stands for standard input.
 pub(crate) const STANDARD_INPUT: &str = "-";
@@ -61,6 +65,7 @@ pub(crate) struct HostFiles<'a> {
     /// The recipe that the Compose file stands for that is read.
     converted: Option<String>,
     context: &'a Context,
+    composition: Composition<'a>,
 }
 
 impl Files for HostFiles<'_> {
@@ -93,6 +98,14 @@ impl Files for HostFiles<'_> {
     fn repository(&self, repository: &Repository, wanted: Wanted) -> Result<PathBuf, Failure> {
         let checked_out = repository::check_out(self.context, repository, wanted)?;
         Ok(checked_out.path)
+    }
+
+    fn template(&self, wanted: &TemplateRef, asking: &Path) -> Result<TemplateRecipe, Failure> {
+        self.composition.template(wanted, asking)
+    }
+
+    fn confines(&self, recipe: &Path) -> Option<PathBuf> {
+        self.composition.confines(recipe)
     }
 
     fn catalogue(&self) -> Vec<(String, PathBuf)> {
@@ -243,7 +256,8 @@ fn has_interpreter(architecture: &str) -> bool {
     })
 }
 
-/// Reads a recipe file of this host.
+/// Reads a recipe file of this host. The lock beside it says which versions of templates it is
+/// built on.
 ///
 /// # Errors
 /// It is wrong.
@@ -252,11 +266,45 @@ pub(crate) fn load(
     path: &Path,
     settings: &BTreeMap<String, String>,
 ) -> Result<Loaded, Failure> {
-    let mut files = host_files(context);
+    let place = lock_file::Place::of(&path.to_string_lossy());
+    let lock = lock_file::read(&place.path())?;
+    let pinned = lock.map(|lock| lock.templates_of(&place.recipe, settings));
+    let locked = LockedTemplates {
+        pinned: pinned.unwrap_or_default(),
+        ..LockedTemplates::default()
+    };
+    let (loaded, _) = load_with(context, path, settings, locked)?;
+    Ok(loaded)
+}
+
+/// Reads a recipe file with the templates that are locked; tells which it is built on.
+fn load_with(
+    context: &Context,
+    path: &Path,
+    settings: &BTreeMap<String, String>,
+    locked: LockedTemplates,
+) -> Result<(Loaded, Versions), Failure> {
+    let mut files = files_with(context, locked);
     if compose::is_compose(path) && path.is_file() {
         files.converted = Some(convert(context, path)?.kdl);
     }
-    recipe::load(path, &files, settings).map_err(Failure::recipe)
+    composed(&files, path, || recipe::load(path, &files, settings))
+}
+
+/// Reads a recipe until versions are chosen for all templates that it asks for.
+fn composed(
+    files: &HostFiles<'_>,
+    path: &Path,
+    load: impl Fn() -> Result<Loaded, RecipeError>,
+) -> Result<(Loaded, Versions), Failure> {
+    loop {
+        let loaded = load();
+        // What is missing meanwhile is no mistake.
+        if !files.composition.resolve(&path.to_string_lossy())? {
+            let loaded = loaded.map_err(Failure::recipe)?;
+            return Ok((loaded, files.composition.versions()));
+        }
+    }
 }
 
 /// Reads a Compose file of this host, with the variables of the environment.
@@ -283,7 +331,9 @@ pub(crate) fn convert_template(
     let converted = converted.map_err(Failure::recipe)?;
     if compose::is_compose(path) {
         files.converted = Some(converted.kdl.clone());
-        recipe::load(path, &files, &BTreeMap::new()).map_err(Failure::recipe)?;
+        composed(&files, path, || {
+            recipe::load(path, &files, &BTreeMap::new())
+        })?;
     }
     Ok(converted)
 }
@@ -328,19 +378,22 @@ pub(crate) fn plan_with(
     }
     check_name(context, recipe)?;
     let is_dockerfile = recipe::is_dockerfile(path);
-    let mut loaded = if is_dockerfile {
+    let locked = pins.templates.clone();
+    let (mut loaded, versions) = if is_dockerfile {
         let given = Given {
             target: choice.image.clone(),
             args: settings.clone(),
             contexts: choice.contexts.clone(),
             no_service: choice.no_service,
         };
-        let files = host_files(context);
-        let loaded = recipe::load_dockerfile(path, &choice.path(), &files, &given);
-        loaded.map_err(Failure::recipe)?
+        let files = files_with(context, locked);
+        composed(&files, path, || {
+            recipe::load_dockerfile(path, &choice.path(), &files, &given)
+        })?
     } else {
-        load(context, path, settings)?
+        load_with(context, path, settings, locked)?
     };
+    pins.told_templates.replace(versions);
     if choice.generic {
         generic(&mut loaded, image);
     }
@@ -441,11 +494,16 @@ fn catalogue(context: &Context) -> Vec<String> {
 
 /// Files of this host, and the user's recipes.
 pub(crate) fn host_files(context: &Context) -> HostFiles<'_> {
+    files_with(context, LockedTemplates::default())
+}
+
+fn files_with(context: &Context, locked: LockedTemplates) -> HostFiles<'_> {
     HostFiles {
         catalogue: context.config.recipes.as_deref(),
         limits: context.config.limits,
         converted: None,
         context,
+        composition: Composition::new(context, locked),
     }
 }
 

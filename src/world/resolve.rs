@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::SystemTime;
 
 use super::git::{self, Commit};
+use super::templates::{LockedTemplates, Versions};
 use super::{Context, oci, pins};
 use crate::digest::{Algorithm, Checksum, ChecksumHasher};
 use crate::failure::{Failure, Kind};
@@ -15,6 +16,7 @@ use crate::lock::{Lock, Source};
 use crate::plan::{Container, Pinned, Remote};
 use crate::recipe::{Fetch, Pin, RegistryImage};
 use crate::registry::{Location, Reference, Version};
+use crate::template::TemplateName;
 
 /// Finds out which content an address stands for today.
 pub(crate) trait Resolve {
@@ -88,6 +90,10 @@ pub(crate) struct Pins<'a> {
     pub(crate) resolver: Option<&'a dyn Resolve>,
     /// What was told, by address.
     pub(crate) told: RefCell<BTreeMap<String, Source>>,
+    /// The templates that are locked.
+    pub(crate) templates: LockedTemplates,
+    /// The templates that the recipe is built on.
+    pub(crate) told_templates: RefCell<Versions>,
 }
 
 impl<'a> Pins<'a> {
@@ -97,7 +103,26 @@ impl<'a> Pins<'a> {
             afresh: &|_| false,
             resolver,
             told: RefCell::default(),
+            templates: LockedTemplates::default(),
+            told_templates: RefCell::default(),
         }
+    }
+
+    /// With the templates that the lock has for a recipe, except those that are taken `afresh`.
+    pub(crate) fn with_templates(
+        mut self,
+        recipe: &str,
+        settings: &BTreeMap<String, String>,
+        afresh: impl Fn(&TemplateName) -> bool,
+    ) -> Self {
+        let pinned = self.lock.map(|lock| lock.templates_of(recipe, settings));
+        let pinned = pinned.unwrap_or_default();
+        let moved = pinned.keys().filter(|name| afresh(name)).cloned();
+        self.templates = LockedTemplates {
+            afresh: moved.collect(),
+            pinned,
+        };
+        self
     }
 
     /// The addresses that were asked about.

@@ -8,6 +8,7 @@ mod bad_caches;
 mod bases;
 mod blobs;
 mod cache;
+mod composition;
 mod connections;
 mod containerdisk;
 mod credentials;

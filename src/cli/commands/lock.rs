@@ -10,11 +10,12 @@ use super::recipe::{DockerfileArgs, RecipeArgs, SecretArgs};
 use crate::failure::Failure;
 use crate::ops::lock::{self, Locked};
 
-/// Pin the packages and downloads of a recipe in vmfab.lock
+/// Pin the packages, downloads and templates of a recipe in vmfab.lock
 ///
 /// Write vmfab.lock in the directory of the recipe (for a recipe that comes with vmfab: in the
 /// current directory). It lists each package file of each step that installs packages, and the
-/// checksums of downloads without one in the recipe. Later builds install exactly these files,
+/// checksums of downloads without one in the recipe, and the version and digest of each template
+/// that the recipe builds on. Later builds install exactly these files,
 /// without network if the store still has them. Keep vmfab.lock under version control, beside the
 /// recipe.
 ///
@@ -77,6 +78,10 @@ fn text(locked: &Locked) -> String {
     for source in &locked.sources {
         text += &format!("{}: {}{}\n", source.url, source.checksum, mark(source.new));
     }
+    for template in &locked.templates {
+        let (name, version) = (&template.name, &template.version);
+        text += &format!("template {name}: {version}{}\n", mark(template.new));
+    }
     let file = locked.file.display();
     let dropped = match locked.dropped {
         0 => String::new(),
@@ -93,7 +98,7 @@ fn text(locked: &Locked) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::lock::{LockedSource, LockedStep};
+    use crate::ops::lock::{LockedSource, LockedStep, LockedTemplate};
 
     #[test]
     fn summaries() {
@@ -114,12 +119,19 @@ mod tests {
                 checksum: "sha256:00".into(),
                 new: true,
             }],
+            templates: vec![LockedTemplate {
+                name: "acme/web".parse().unwrap(),
+                version: "1.2.0".parse().unwrap(),
+                digest: crate::digest::Sha256::of(b""),
+                new: true,
+            }],
             dropped: 2,
             changed: true,
         };
         let unchanged = Locked {
             steps: Vec::new(),
             sources: Vec::new(),
+            templates: Vec::new(),
             changed: false,
             ..locked.clone()
         };
@@ -127,6 +139,7 @@ mod tests {
         docker: packages docker.io: 28 packages (new)
         docker: packages bash: not locked: its package manager does not report what it installs
         https://m/x: sha256:00 (new)
+        template acme/web: 1.2.0 (new)
         docker: locked in vmfab.lock, 2 entries dropped
         docker: vmfab.lock is up to date
         "#);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use semver::Version;
 
 use super::super::Status;
 use super::super::options::RegistryOptions;
@@ -10,11 +11,12 @@ use super::super::output::{count, size};
 use super::super::session::Session;
 use super::recipe::SecretArgs;
 use crate::failure::Failure;
-use crate::ops::lock::{self, PackageChange, SourceChange, UpdateOptions, Updated};
+use crate::ops::lock::{self, PackageChange, SourceChange, TemplateChange, UpdateOptions, Updated};
 
-/// Update pinned packages and downloads, and show what changed
+/// Update pinned packages, downloads and templates, and show what changed
 ///
-/// Update everything in the lock file, or only what you name. vmfab updates whole steps: the name
+/// Update everything in the lock file, or only what you name. For templates, vmfab asks their
+/// repositories for new versions and takes the newest that fit the recipe. vmfab updates whole steps: the name
 /// of a package means all steps that install it. It runs these steps again to see what they install
 /// now, and also steps below them that are not in the store. The next build uses the results.
 #[derive(Debug, Args)]
@@ -25,7 +27,7 @@ Examples:
   vmfab update docker.io --dry-run   update the steps that install a package
   vmfab update -C recipes --json")]
 pub(crate) struct Update {
-    /// Images, steps, addresses or packages in the lock file [default: all]
+    /// Images, steps, addresses, templates or packages in the lock file [default: all]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 
@@ -69,6 +71,9 @@ fn text(updated: &Updated) -> String {
     for source in &updated.sources {
         text += &format!("{}\n    {}\n", source.url, source_line(source));
     }
+    for template in &updated.templates {
+        text += &format!("template {}\n    {}\n", template.name, moved(template));
+    }
     let file = updated.file.display();
     let packages: usize = updated.steps.iter().map(|step| step.packages.len()).sum();
     let mut changed = Vec::new();
@@ -78,6 +83,9 @@ fn text(updated: &Updated) -> String {
     if !updated.sources.is_empty() {
         changed.push(count(updated.sources.len(), "source"));
     }
+    if !updated.templates.is_empty() {
+        changed.push(count(updated.templates.len(), "template"));
+    }
     text += &match (changed.is_empty(), updated.written) {
         (true, _) => format!(
             "{file}: nothing changed ({} checked)\n",
@@ -86,8 +94,8 @@ fn text(updated: &Updated) -> String {
                 number => format!("{number} entries"),
             }
         ),
-        (false, true) => format!("{file}: {} changed\n", changed.join(" and ")),
-        (false, false) => format!("{file}: {} would change\n", changed.join(" and ")),
+        (false, true) => format!("{file}: {} changed\n", enumerate(&changed)),
+        (false, false) => format!("{file}: {} would change\n", enumerate(&changed)),
     };
     text
 }
@@ -99,6 +107,26 @@ fn package_line(package: &PackageChange) -> String {
         (Some(was), Some(is)) => format!("{name} {was} → {is}"),
         (Some(was), None) => format!("{name} {was} removed"),
         (None, is) => format!("{name} {} added", is.as_deref().unwrap_or_default()),
+    }
+}
+
+fn moved(template: &TemplateChange) -> String {
+    let shown = |versions: &[Version]| {
+        let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
+        versions.join(", ")
+    };
+    match (template.was.is_empty(), template.is.is_empty()) {
+        (_, true) => format!("{} removed", shown(&template.was)),
+        (true, _) => format!("{} added", shown(&template.is)),
+        _ => format!("{} → {}", shown(&template.was), shown(&template.is)),
+    }
+}
+
+/// `a`, `a and b` or `a, b and c`.
+fn enumerate(parts: &[String]) -> String {
+    match parts {
+        [others @ .., last] if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+        _ => parts.concat(),
     }
 }
 
@@ -142,12 +170,18 @@ mod tests {
                 is: Some("sha256:11".into()),
                 size: Some(4096),
             }],
+            templates: vec![TemplateChange {
+                name: "acme/web".parse().unwrap(),
+                was: vec![Version::new(1, 2, 0)],
+                is: vec![Version::new(1, 3, 0)],
+            }],
             looked_at: 2,
             written: true,
         };
         let nothing = Updated {
             steps: Vec::new(),
             sources: Vec::new(),
+            templates: Vec::new(),
             written: false,
             ..updated.clone()
         };
@@ -159,7 +193,9 @@ mod tests {
             crun 2 added
         https://m/x
             sha256:00 → sha256:11, 4.0 KiB
-        vmfab.lock: 4 packages and 1 source changed
+        template acme/web
+            1.2.0 → 1.3.0
+        vmfab.lock: 4 packages, 1 source and 1 template changed
         vmfab.lock: nothing changed (2 entries checked)
         "#);
     }

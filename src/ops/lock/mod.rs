@@ -3,18 +3,24 @@
 mod pin;
 mod update;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use semver::Version;
 use serde::Serialize;
 
-pub use update::{PackageChange, SourceChange, StepChange, UpdateOptions, Updated, update};
+pub use update::{
+    PackageChange, SourceChange, StepChange, TemplateChange, UpdateOptions, Updated, update,
+};
 
 use super::{Context, RecipeChoice};
+use crate::digest::Sha256;
 use crate::failure::Failure;
-use crate::lock::{Lock, Target};
+use crate::lock::{Lock, PinnedTemplate, Target};
+use crate::template::TemplateName;
 use crate::world::lock_file::{self, Place};
 use crate::world::recipes::STANDARD_INPUT;
+use crate::world::templates::Versions;
 use crate::world::{self, Today};
 use pin::Pinning;
 
@@ -28,6 +34,8 @@ pub struct Locked {
     pub steps: Vec<LockedStep>,
     /// Content from outside that the recipe gives no checksum of.
     pub sources: Vec<LockedSource>,
+    /// Templates that it is built on.
+    pub templates: Vec<LockedTemplate>,
     /// How many entries were not needed any more.
     pub dropped: usize,
     /// Whether the file changed.
@@ -52,6 +60,33 @@ pub struct LockedSource {
     pub checksum: String,
     /// Whether it was not in the lock before.
     pub new: bool,
+}
+
+/// A template that an image is built on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LockedTemplate {
+    pub name: TemplateName,
+    pub version: Version,
+    /// Of its package.
+    pub digest: Sha256,
+    /// Whether this version was not in the lock before.
+    pub new: bool,
+}
+
+fn locked_templates(versions: &Versions, before: &Lock) -> Vec<LockedTemplate> {
+    let known = |name: &TemplateName, version: &Version| {
+        let key = (name.clone(), version.clone());
+        before.templates.contains_key(&key)
+    };
+    versions
+        .iter()
+        .map(|(name, template)| LockedTemplate {
+            new: !known(name, &template.version),
+            name: name.clone(),
+            version: template.version.clone(),
+            digest: template.digest,
+        })
+        .collect()
 }
 
 /// Brings the lock file of a recipe into accord with it: what is missing is added, for which the
@@ -79,7 +114,8 @@ pub fn lock(context: &Context, choice: &RecipeChoice) -> Result<Locked, Failure>
         afresh: &|_| false,
     }
     .pin(&before)?;
-    let entries = |lock: &Lock| lock.steps.len() + lock.sources.len();
+    let entries = |lock: &Lock| lock.steps.len() + lock.sources.len() + lock.templates.len();
+    let templates: BTreeMap<_, _> = by_version(&pinned.templates).collect();
     let mut dropped = 0;
     let changed = lock_file::change(&place.directory, |lock| {
         let added = pinned
@@ -91,6 +127,10 @@ pub fn lock(context: &Context, choice: &RecipeChoice) -> Result<Locked, Failure>
                 .sources
                 .keys()
                 .filter(|url| !lock.sources.contains_key(*url))
+                .count()
+            + templates
+                .keys()
+                .filter(|key| !lock.templates.contains_key(*key))
                 .count();
         let most = entries(lock) + added;
         // What another process locked meanwhile is as good.
@@ -101,6 +141,10 @@ pub fn lock(context: &Context, choice: &RecipeChoice) -> Result<Locked, Failure>
             lock.sources
                 .entry(url.clone())
                 .or_insert_with(|| source.clone());
+        }
+        for (key, template) in &templates {
+            let entry = lock.templates.entry(key.clone());
+            entry.or_insert_with(|| template.clone());
         }
         lock.put_target(pinned.target.clone());
         dropped = most - entries(lock);
@@ -127,6 +171,7 @@ pub fn lock(context: &Context, choice: &RecipeChoice) -> Result<Locked, Failure>
                 new: !before.sources.contains_key(url),
             })
             .collect(),
+        templates: locked_templates(&pinned.templates, &before),
         dropped,
         changed,
     })
@@ -153,7 +198,16 @@ pub fn check(context: &Context, choice: &RecipeChoice) -> Result<Locked, Failure
             wrong.push(format!("{url} is not locked"));
         }
     }
+    for (name, version) in by_version(&needs.templates).map(|(key, _)| key) {
+        if !lock
+            .templates
+            .contains_key(&(name.clone(), version.clone()))
+        {
+            wrong.push(format!("template {name} {version} is not locked"));
+        }
+    }
     let target = Target {
+        templates: by_version(&needs.templates).map(|(key, _)| key).collect(),
         recipe: place.recipe.clone(),
         image: needs.image.clone(),
         settings: choice.settings.clone(),
@@ -174,6 +228,9 @@ pub fn check(context: &Context, choice: &RecipeChoice) -> Result<Locked, Failure
             wrong.extend(labels.map(|label| format!("step \"{label}\" is no longer needed")));
             let urls = own.sources.difference(&target.sources);
             wrong.extend(urls.map(|url| format!("{url} is no longer needed")));
+            let names = own.templates.keys();
+            let unneeded = names.filter(|name| !target.templates.contains_key(*name));
+            wrong.extend(unneeded.map(|name| format!("template {name} is no longer needed")));
         }
         None => {}
     }
@@ -212,7 +269,18 @@ pub fn check(context: &Context, choice: &RecipeChoice) -> Result<Locked, Failure
                 new: false,
             })
             .collect(),
+        templates: locked_templates(&needs.templates, &lock),
         dropped: 0,
         changed: false,
     })
+}
+
+/// Templates as locks have them.
+fn by_version(
+    versions: &Versions,
+) -> impl Iterator<Item = ((TemplateName, Version), PinnedTemplate)> {
+    let key = |(name, template): (&TemplateName, &PinnedTemplate)| {
+        ((name.clone(), template.version.clone()), template.clone())
+    };
+    versions.iter().map(key)
 }

@@ -12,7 +12,9 @@ use crate::failure::Failure;
 use crate::lock::{Lock, PinnedStep, Source, Target};
 use crate::plan::{PackageStep, Plan};
 use crate::store::{ActionResult, Store};
+use crate::template::TemplateName;
 use crate::world::lock_file::Place;
+use crate::world::templates::Versions;
 use crate::world::{Pins, Resolve, apply, package_steps, recipes};
 
 /// An entry of a lock.
@@ -20,6 +22,7 @@ pub(super) enum Entry<'a> {
     /// Content from outside, by its address.
     Source(&'a str),
     Step(&'a PackageStep),
+    Template(&'a TemplateName),
 }
 
 /// What is to be found out.
@@ -38,6 +41,7 @@ pub(super) struct Pinned {
     pub(super) target: Target,
     pub(super) sources: BTreeMap<String, Source>,
     pub(super) steps: BTreeMap<Digest, PinnedStep>,
+    pub(super) templates: Versions,
     /// The steps in the order in which they run.
     pub(super) order: Vec<Digest>,
 }
@@ -50,9 +54,12 @@ impl Pinning<'_> {
             afresh: &afresh,
             ..Pins::new(Some(lock), Some(self.resolver))
         };
-        template::consent(self.context, self.choice)?;
+        let pins = pins.with_templates(&self.place.recipe, &self.choice.settings, |name| {
+            (self.afresh)(&Entry::Template(name))
+        });
         let plan = recipes::plan_with(self.context, self.choice, &pins)?;
-        let all = package_steps(&plan, self.place);
+        template::consent(self.context, self.choice)?;
+        let all = package_steps(self.context, &plan, self.place);
         let mut kept = lock.clone();
         for step in all.iter().filter(|step| (self.afresh)(&Entry::Step(step))) {
             kept.steps.remove(&step.key);
@@ -77,8 +84,12 @@ impl Pinning<'_> {
                 order.push(step.key);
             }
         }
+        let templates = pins.told_templates.take();
+        let versions = templates.iter();
+        let versions = versions.map(|(name, template)| (name.clone(), template.version.clone()));
         Ok(Pinned {
             target: Target {
+                templates: versions.collect(),
                 recipe: self.place.recipe.clone(),
                 image: plan.image_name,
                 settings: self.choice.settings.clone(),
@@ -87,6 +98,7 @@ impl Pinning<'_> {
             },
             sources: pins.told.into_inner(),
             steps,
+            templates,
             order,
         })
     }

@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use semver::Version;
 use serde::Serialize;
 
 use super::super::{Context, RecipeChoice};
+use super::by_version;
 use super::pin::{Entry, Pinning};
-use crate::checked::Token;
+use crate::checked::{Name, Token};
 use crate::digest::Digest;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::lock::{FILE_NAME, Lock, Package, PackageSet, Target};
+use crate::template::TemplateName;
 use crate::world::lock_file::{self, Place};
-use crate::world::{Today, pins};
+use crate::world::{Today, pins, templates};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UpdateOptions {
@@ -33,7 +36,9 @@ pub struct Updated {
     pub steps: Vec<StepChange>,
     /// Content from outside that changed.
     pub sources: Vec<SourceChange>,
-    /// How many steps and addresses were looked at.
+    /// Templates that moved.
+    pub templates: Vec<TemplateChange>,
+    /// How many steps, addresses and templates were looked at.
     pub looked_at: usize,
     /// Whether the file was written.
     pub written: bool,
@@ -70,6 +75,16 @@ pub struct SourceChange {
     pub size: Option<u64>,
 }
 
+/// A template that moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TemplateChange {
+    pub name: TemplateName,
+    /// The versions that were locked, each for a recipe or more.
+    pub was: Vec<Version>,
+    /// The versions that are locked now.
+    pub is: Vec<Version>,
+}
+
 /// Moves locks to what there is today.
 ///
 /// # Errors
@@ -96,6 +111,7 @@ pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Fai
                 file: path,
                 steps: Vec::new(),
                 sources: Vec::new(),
+                templates: Vec::new(),
                 looked_at: count,
                 written: false,
             });
@@ -104,10 +120,17 @@ pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Fai
             .with_help("create it with \"vmfab lock RECIPE\""));
     };
     let chosen = choose(&before, &options.names)?;
+    ask_repositories(context, &chosen.templates)?;
     let mut lock = before.clone();
     let mut done = Chosen::default();
     for target in &before.targets {
-        if target.steps.is_disjoint(&chosen.steps) && target.sources.is_disjoint(&chosen.sources) {
+        let templates = target.templates.keys();
+        let is_chosen = !target.steps.is_disjoint(&chosen.steps)
+            || !target.sources.is_disjoint(&chosen.sources)
+            || templates
+                .into_iter()
+                .any(|name| chosen.templates.contains(name));
+        if !is_chosen {
             continue;
         }
         let recipe = options.directory.join(&target.recipe);
@@ -137,6 +160,8 @@ pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Fai
                 Entry::Step(step) => {
                     chosen.steps.contains(&step.key) && !done.steps.contains(&step.key)
                 }
+                // All images of a recipe are built on the same.
+                Entry::Template(name) => chosen.templates.contains(*name),
             },
         }
         .pin(&lock)?;
@@ -144,6 +169,7 @@ pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Fai
         done.sources.extend(pinned.target.sources.iter().cloned());
         lock.steps.extend(pinned.steps);
         lock.sources.extend(pinned.sources);
+        lock.templates.extend(by_version(&pinned.templates));
         lock.put_target(pinned.target);
     }
     let written = !options.dry_run
@@ -156,13 +182,15 @@ pub fn update(context: &Context, options: &UpdateOptions) -> Result<Updated, Fai
             current.targets.sort();
             current.steps.extend(lock.steps.clone());
             current.sources.extend(lock.sources.clone());
+            current.templates.extend(lock.templates.clone());
             current.drop_unused();
         })?;
     Ok(Updated {
         file: path,
         steps: step_changes(&before, &lock),
         sources: source_changes(&before, &lock),
-        looked_at: chosen.steps.len() + chosen.sources.len(),
+        templates: template_changes(&before, &lock),
+        looked_at: chosen.count(),
         written,
     })
 }
@@ -176,6 +204,27 @@ fn same(a: &Target, b: &Target) -> bool {
 struct Chosen {
     steps: BTreeSet<Digest>,
     sources: BTreeSet<String>,
+    templates: BTreeSet<TemplateName>,
+}
+
+impl Chosen {
+    fn count(&self) -> usize {
+        self.steps.len() + self.sources.len() + self.templates.len()
+    }
+}
+
+/// Asks the repositories of templates what they have today.
+fn ask_repositories(context: &Context, names: &BTreeSet<TemplateName>) -> Result<(), Failure> {
+    let from_elsewhere = names.iter().filter(|name| !name.is_built_in());
+    let namespaces: BTreeSet<&Name> = from_elsewhere.map(|name| &name.namespace).collect();
+    for namespace in namespaces {
+        let repository = templates::repository(context, namespace)?;
+        // Offline, what is known of a repository is all there is.
+        if !context.offline || repository.place.directory().is_some() {
+            templates::update(context, &repository)?;
+        }
+    }
+    Ok(())
 }
 
 /// The entries that the user names.
@@ -184,13 +233,23 @@ fn choose(lock: &Lock, names: &[String]) -> Result<Chosen, Failure> {
     if names.is_empty() {
         chosen.steps = lock.steps.keys().copied().collect();
         chosen.sources = lock.sources.keys().cloned().collect();
+        chosen.templates = lock
+            .templates
+            .keys()
+            .map(|(name, _)| name.clone())
+            .collect();
     }
     for name in names {
-        let count = |chosen: &Chosen| chosen.steps.len() + chosen.sources.len();
         let mut own = Chosen::default();
         for target in lock.targets.iter().filter(|target| target.image == *name) {
             own.steps.extend(target.steps.iter().copied());
             own.sources.extend(target.sources.iter().cloned());
+            own.templates.extend(target.templates.keys().cloned());
+        }
+        for (template, _) in lock.templates.keys() {
+            if *template.name == **name || template.to_string() == *name {
+                own.templates.insert(template.clone());
+            }
         }
         for (key, step) in &lock.steps {
             let short = step.label.split_once(": ").map(|(_, short)| short);
@@ -207,7 +266,7 @@ fn choose(lock: &Lock, names: &[String]) -> Result<Chosen, Failure> {
                 own.sources.insert(url.clone());
             }
         }
-        if count(&own) == 0 {
+        if own.count() == 0 {
             let images = lock.targets.iter().map(|target| target.image.as_str());
             let steps = lock.steps.values().map(|step| step.label.as_str());
             let packages = lock
@@ -215,18 +274,25 @@ fn choose(lock: &Lock, names: &[String]) -> Result<Chosen, Failure> {
                 .values()
                 .flat_map(|step| step.packages.iter().flat_map(|set| &set.packages))
                 .map(|package| &*package.name);
+            let templates: Vec<String> = lock
+                .templates
+                .keys()
+                .map(|(name, _)| name.to_string())
+                .collect();
             let known = images
                 .chain(steps)
+                .chain(templates.iter().map(String::as_str))
                 .chain(lock.sources.keys().map(String::as_str))
                 .chain(packages);
             return Err(Failure::not_found(
-                "locked image, step, address or package",
+                "locked image, step, address, template or package",
                 name,
                 known,
             ));
         }
         chosen.steps.append(&mut own.steps);
         chosen.sources.append(&mut own.sources);
+        chosen.templates.append(&mut own.templates);
     }
     Ok(chosen)
 }
@@ -295,6 +361,24 @@ fn source_changes(before: &Lock, now: &Lock) -> Vec<SourceChange> {
         .collect()
 }
 
+fn template_changes(before: &Lock, now: &Lock) -> Vec<TemplateChange> {
+    let versions = |lock: &Lock, name: &TemplateName| -> Vec<Version> {
+        let own = lock.templates.keys().filter(|(other, _)| other == name);
+        own.map(|(_, version)| version.clone()).collect()
+    };
+    let all = before.templates.keys().chain(now.templates.keys());
+    let names: BTreeSet<&TemplateName> = all.map(|(name, _)| name).collect();
+    names
+        .into_iter()
+        .map(|name| TemplateChange {
+            name: name.clone(),
+            was: versions(before, name),
+            is: versions(now, name),
+        })
+        .filter(|change| change.was != change.is)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,6 +442,7 @@ mod tests {
             settings: BTreeMap::new(),
             sources: BTreeSet::new(),
             steps: BTreeSet::from([key("a"), key("b")]),
+            templates: BTreeMap::new(),
         });
         let chosen = |name: &str| choose(&lock, &[name.to_owned()]).map(|chosen| chosen.steps);
         let b = BTreeSet::from([key("b")]);

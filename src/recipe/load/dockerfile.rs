@@ -117,6 +117,7 @@ impl Loader<'_> {
         let document = Rc::new(Read {
             id: usize::MAX,
             place: place.clone(),
+            namespace: String::new(),
             document: Document {
                 recipe: Arc::clone(&recipe),
                 parameters: Vec::new(),
@@ -165,14 +166,26 @@ impl Loader<'_> {
     ) -> Option<Dockerfile> {
         let inside = directory.clone().unwrap_or_default();
         let context = match &draft.context {
-            Some(context) => Some(self.directory(&inside, context)?),
+            Some(context) => {
+                let context_path = self.directory(&inside, context)?;
+                if !self.may_read(document, &context_path, &context.span) {
+                    return None;
+                }
+                Some(context_path)
+            }
             None => None,
         };
         let mut dockerfile = match &draft.text {
             DraftText::Path(own) => {
                 let path = match self.repository(own, Wanted::Dockerfile) {
                     Some(found) => found?,
-                    None => normalise(&inside.join(&own.value)),
+                    None => {
+                        let path = normalise(&inside.join(&own.value));
+                        if !self.may_read(document, &path, &own.span) {
+                            return None;
+                        }
+                        path
+                    }
                 };
                 self.dockerfile_at(&path, &own.span, context)?
             }
@@ -190,11 +203,14 @@ impl Loader<'_> {
             }
         };
         for (name, value) in draft.contexts {
-            let path = match self.repository(&value, Wanted::Directory) {
-                Some(found) => found?,
-                None => joined(&inside, &value.value),
+            let (path, own) = match self.repository(&value, Wanted::Directory) {
+                Some(found) => (found?, false),
+                None => (joined(&inside, &value.value), true),
             };
             let context = if self.files.is_directory(&path) {
+                if own && !self.may_read(document, &path, &value.span) {
+                    return None;
+                }
                 Context::Directory(Spanned::new(path, value.span))
             } else {
                 let value = value.map(|text| reference(&text));

@@ -7,6 +7,7 @@ use super::super::error::Problem;
 use super::super::machine::{self, Draft};
 use super::super::model::{Machine, MachineImage};
 use super::super::reader::Reader;
+use super::super::reference::Reference;
 use super::super::shape::MACHINE;
 use super::{Loader, Place, Read, Target};
 
@@ -39,6 +40,20 @@ impl Loader<'_> {
         let (asked, set) = (draft.image.as_ref()?, &draft.settings);
         // No image of this file stands at this index: all of them are others.
         let outside = usize::MAX;
+        if let Reference::Template { .. } = Reference::parse(&asked.value) {
+            self.report(
+                Problem::new(
+                    &asked.span,
+                    "a machine cannot use a template directly",
+                    "not an image of this file",
+                )
+                .with_help(format!(
+                    "describe an image: image \"base\" {{ from \"{}\" }}, and write image=\"base\"",
+                    asked.value
+                )),
+            );
+            return None;
+        }
         let (place, part) = match self.target(document, outside, asked, directory, set)? {
             Target::Tag(name) => {
                 if !draft.machine.process.is_empty() {
@@ -102,7 +117,7 @@ impl Loader<'_> {
             Target::Elsewhere(place, part) => (place, part),
         };
         let own = place == document.place;
-        let recipe = self.document(&place, Some(asked), set)?;
+        let recipe = self.document(&place, Some(asked), set, "")?;
         self.image_of(&recipe, part.as_deref(), asked)?;
         for (name, value) in self.settings {
             let known = recipe.parameters.iter().any(|p| p.name.value == *name);

@@ -1,6 +1,8 @@
 //! Values for the parameters of recipes, from `--set` and from `set`.
 
-use super::Loader;
+use std::rc::Rc;
+
+use super::{Loader, Read};
 use crate::recipe::header::known_parameters;
 use crate::recipe::{Problem, Spanned};
 
@@ -21,12 +23,18 @@ impl Loader<'_> {
     /// Values for parameters that no recipe on the way has.
     pub(super) fn check_settings(&self) {
         let read = || self.documents.values().flatten();
-        let names: Vec<&String> = read()
-            .flat_map(|read| &read.parameters)
-            .map(|parameter| &parameter.name.value)
-            .collect();
+        let name = |read: &Rc<Read>| {
+            let names = read
+                .parameters
+                .iter()
+                .map(|parameter| &parameter.name.value);
+            names
+                .map(|name| format!("{}{name}", read.namespace))
+                .collect::<Vec<_>>()
+        };
+        let names: Vec<String> = read().flat_map(name).collect();
         for name in self.settings.keys() {
-            if !names.contains(&name) {
+            if !names.contains(name) {
                 let mut unique = names.clone();
                 unique.sort();
                 unique.dedup();
@@ -34,7 +42,7 @@ impl Loader<'_> {
                     Problem::without_place(format!(
                         "--set {name}: the recipe has no parameter \"{name}\""
                     ))
-                    .with_help(known_parameters(name, unique.into_iter())),
+                    .with_help(known_parameters(name, unique.iter())),
                 );
             }
         }

@@ -78,6 +78,12 @@ fn read(path: &std::path::Path) -> Result<Option<Kept>, Failure> {
     }
 }
 
+/// What a package that was used is called.
+pub(super) fn name(context: &Context, digest: &Sha256) -> Option<TemplateName> {
+    let kept = read(&path(context, digest, "json")).ok()??;
+    Some(kept.template)
+}
+
 /// Keeps a package.
 pub(super) fn keep(
     context: &Context,

@@ -7,8 +7,11 @@
 //!                              │ package: templates/packages, or from its repository;
 //!                              ▼          digest, what the index said, signatures
 //!                           Package ── unpacked ──► cache/templates/DIGEST
+//!
+//! recipe ── asks ──► composed ──► template::resolve: versions of all that fit together
 //! ```
 
+mod composed;
 mod directory;
 mod git;
 mod kept;
@@ -33,6 +36,7 @@ use crate::template::{
 };
 use crate::trust::OwnKey;
 
+pub(crate) use composed::{Composition, LockedTemplates, Versions};
 pub(crate) use directory::read as read_directory;
 pub(crate) use kept::{Kept, kept, remove};
 pub(crate) use unpacked::unpacked;
