@@ -94,6 +94,7 @@ book: ## Make a book of docs/, with search, in target/book
 .PHONY: bench
 bench: ## Measure against BuildKit, mmdebstrap, QEMU, restic and others; as root
 	@.ci/packages $(BENCH_PACKAGES)
+	@.ci/syft
 	cargo bench --locked --bench speed
 
 .PHONY: expectations

@@ -21,6 +21,7 @@ mod synthetic;
 #[path = "../tests/support/webdriver.rs"]
 mod webdriver;
 
+mod bill;
 mod boot_first_byte;
 mod bootc;
 mod build_changed;
@@ -31,6 +32,7 @@ mod disk_files;
 mod disk_step;
 mod dockerfile;
 mod dockerfile_boots;
+mod lazy;
 mod many_derivations;
 mod report;
 mod share_cache;
@@ -44,6 +46,7 @@ mod store_materialise;
 mod store_memory;
 mod store_verify;
 mod template_search;
+mod trust;
 mod up_warm;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -59,7 +62,7 @@ struct Measurement {
 }
 
 /// In this order: the later ones use what the cold build has built.
-const MEASUREMENTS: [Measurement; 29] = [
+const MEASUREMENTS: [Measurement; 32] = [
     Measurement {
         name: "many-derivations",
         run: many_derivations::run,
@@ -163,6 +166,18 @@ const MEASUREMENTS: [Measurement; 29] = [
     Measurement {
         name: "share-cache",
         run: share_cache::run,
+    },
+    Measurement {
+        name: "boot-lazy",
+        run: lazy::run,
+    },
+    Measurement {
+        name: "signed-pull",
+        run: trust::run,
+    },
+    Measurement {
+        name: "bill-of-materials",
+        run: bill::run,
     },
     Measurement {
         name: "bootc-run",

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::lab::{remove, tool};
@@ -26,6 +26,8 @@ pub(crate) struct Registry {
 struct Traffic {
     to: AtomicU64,
     from: AtomicU64,
+    /// How late each answer is, in milliseconds.
+    delay: AtomicU64,
 }
 
 impl Registry {
@@ -93,6 +95,12 @@ impl Registry {
         format!("127.0.0.1:{}/{name}", self.port)
     }
 
+    /// Lets each answer come so much later, where bytes are counted.
+    pub(crate) fn delay(&self, delay: Duration) {
+        let milliseconds = delay.as_millis() as u64;
+        self.traffic.delay.store(milliseconds, Ordering::SeqCst);
+    }
+
     /// Bytes that went to it while something ran.
     pub(crate) fn sent(&self, run: impl FnOnce()) -> u64 {
         let before = self.traffic.to.load(Ordering::SeqCst);
@@ -116,14 +124,25 @@ impl Drop for Registry {
 }
 
 fn forward(client: &TcpStream, server: &TcpStream, traffic: &Arc<Traffic>) {
-    let pump = |from: &TcpStream, to: &TcpStream, count: fn(&Traffic) -> &AtomicU64| {
+    // Whether something was asked since the last answer.
+    let asked = Arc::new(AtomicBool::new(false));
+    let pump = |from: &TcpStream, to: &TcpStream, is_answer: bool| {
         let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-        let traffic = Arc::clone(traffic);
+        let (traffic, asked) = (Arc::clone(traffic), Arc::clone(&asked));
         std::thread::spawn(move || {
             let mut buffer = vec![0; 256 << 10];
             while let Ok(length @ 1..) = from.read(&mut buffer) {
+                if asked.swap(!is_answer, Ordering::SeqCst) && is_answer {
+                    let delay = traffic.delay.load(Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(delay));
+                }
+                let count = if is_answer {
+                    &traffic.from
+                } else {
+                    &traffic.to
+                };
                 // Before it is passed on: who has it may ask for the sum at once.
-                count(&traffic).fetch_add(length as u64, Ordering::SeqCst);
+                count.fetch_add(length as u64, Ordering::SeqCst);
                 if to.write_all(&buffer[..length]).is_err() {
                     break;
                 }
@@ -131,6 +150,6 @@ fn forward(client: &TcpStream, server: &TcpStream, traffic: &Arc<Traffic>) {
             let _ = to.shutdown(Shutdown::Write);
         });
     };
-    pump(client, server, |traffic| &traffic.to);
-    pump(server, client, |traffic| &traffic.from);
+    pump(client, server, false);
+    pump(server, client, true);
 }

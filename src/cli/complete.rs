@@ -118,6 +118,7 @@ const ARGUMENTS: &[(&[&str], &str, Names)] = &[
     (&["image", "sbom"], "image", Names::Tags),
     (&["image", "check-updates"], "image", Names::Tags),
     (&["image", "provenance"], "image", Names::Tags),
+    (&["image", "record-boot"], "image", Names::Tags),
     (&["image", "diff"], "before", Names::Tags),
     (&["image", "diff"], "after", Names::Tags),
     (&["image", "tag"], "image", Names::Tags),

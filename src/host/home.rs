@@ -12,6 +12,7 @@ use super::umask;
 /// store/      the truth: objects, action results, tags
 /// cache/      can be deleted at any time: layers/ unpacked, disks/ as files, work/ scratch, probes/,
 ///             downloads/ that are not finished, shelf/ parts of disks that are being fetched,
+///             boot-orders/ what boots read,
 ///             manifests/ of images in registries, registries/ what was seen there, results/ that
 ///             caches elsewhere have, repositories/ that were built
 /// pending/    where the rest is of images that machines started from before all of them was here
@@ -131,6 +132,12 @@ impl Home {
     #[must_use]
     pub fn shelf(&self) -> PathBuf {
         self.0.join("cache/shelf")
+    }
+
+    /// In which order boots read disks: one file for each disk.
+    #[must_use]
+    pub fn boot_orders(&self) -> PathBuf {
+        self.0.join("cache/boot-orders")
     }
 
     /// Images of machines whose disks are not all here: where the rest is.

@@ -47,6 +47,8 @@ pub(super) mod files {
     /// Where the process listens that serves a disk which is not all here.
     pub(crate) const DISK_SOCKET: &str = "disk.sock";
     pub(crate) const DISK_LOG: &str = "disk.log";
+    /// What the machine reads of its disk, when that is recorded.
+    pub(crate) const READS: &str = "reads";
     pub(crate) const TPM_LOG: &str = "tpm.log";
     pub(crate) const TPM_STATE: &str = "tpm.state";
     pub(crate) const SSH_LOG: &str = "ssh.log";

@@ -467,7 +467,7 @@ fn disks(
         let overlay = disk.overlay(number).unwrap_or_default();
         overlay::check(&machine.directory.join(&overlay))?;
         let backing = match number {
-            0 => Some(machine.machines.backing(&config.image, image, store)?),
+            0 => Some(machine.backing(&config.image, image, store)?),
             _ => None,
         };
         Ok(Disk {

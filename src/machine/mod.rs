@@ -107,7 +107,7 @@ pub use freeze::FREEZE;
 pub use launch::{check_memory, check_port};
 pub use name::{MachineName, NameError};
 pub use network::{NETWORK_ARGUMENT, NewHost, network_main};
-pub use pending::{DISK_ARGUMENT, DISK_SOCKET, has_qemu, pending_image, read_again};
+pub use pending::{DISK_ARGUMENT, DISK_SOCKET, READS, has_qemu, pending_image, read_again};
 pub use process::QemuProcess;
 pub use project::{Absent, Need, PATIENCE, Project, Projects, Registered, Turn};
 pub use promise::Promise;

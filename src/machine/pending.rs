@@ -15,12 +15,13 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use super::directory::{files, held_by_qemu};
-use super::error::MachineError;
+use super::error::{MachineError, io_error};
 use super::server::Server;
 use super::state::{self, State};
 use super::{Machine, Machines};
@@ -38,6 +39,10 @@ pub const DISK_ARGUMENT: &str = "__disk";
 /// Where it listens, in the machine's directory.
 pub const DISK_SOCKET: &str = files::DISK_SOCKET;
 
+/// A file in the machine's directory: while it is there, the process serves the disk even if all of
+/// it is here, and adds a line for each read, its offset and length in bytes.
+pub const READS: &str = files::READS;
+
 /// The file that says where the rest of an image is.
 #[must_use]
 pub fn pending_image(home: &Home, image: &ObjectId) -> PathBuf {
@@ -53,10 +58,7 @@ impl Machines {
         store: &Store,
     ) -> Result<Backing, MachineError> {
         if !store.has_object(&config.disk) && pending_image(&self.home, image).exists() {
-            return Ok(Backing::Nbd {
-                socket: files::DISK_SOCKET.to_owned(),
-                export: nbd::EXPORT.to_owned(),
-            });
+            return Ok(served());
         }
         Ok(Backing::File(super::launch::utf8(
             store.materialise(&config.disk.id)?,
@@ -64,7 +66,52 @@ impl Machines {
     }
 }
 
+/// A disk that the process serves.
+fn served() -> Backing {
+    Backing::Nbd {
+        socket: files::DISK_SOCKET.to_owned(),
+        export: nbd::EXPORT.to_owned(),
+    }
+}
+
 impl Machine {
+    /// What is below its first disk.
+    pub(super) fn backing(
+        &self,
+        image: &ObjectId,
+        config: &ImageConfig,
+        store: &Store,
+    ) -> Result<Backing, MachineError> {
+        match self.directory.join(files::READS).exists() {
+            true => Ok(served()),
+            false => self.machines.backing(image, config, store),
+        }
+    }
+
+    /// Records what it reads of its disk from its next start on.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn record_reads(&self) -> Result<(), MachineError> {
+        let path = self.directory.join(files::READS);
+        fs::write(&path, "").map_err(io_error("create", &path))
+    }
+
+    /// What it has read of its disk: ranges of bytes in the order of the reads.
+    ///
+    /// # Errors
+    /// That was not recorded.
+    pub fn reads(&self) -> Result<Vec<Range<u64>>, MachineError> {
+        let path = self.directory.join(files::READS);
+        let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+        let read = |line: &str| {
+            let (offset, length) = line.split_once(' ')?;
+            let (offset, length): (u64, u64) = (offset.parse().ok()?, length.parse().ok()?);
+            Some(offset..offset.checked_add(length)?)
+        };
+        Ok(text.lines().filter_map(read).collect())
+    }
+
     /// Starts the process that serves its disk, and waits until it listens.
     pub(super) fn serve_disk(&self, bus: DiskBus) -> Result<Child, MachineError> {
         let config = self.config()?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64ct::{Base64, Encoding};
 
+use super::boot_order::MAX_BYTES as MAX_BOOT_ORDER;
 use crate::registry::{
     Blob, Described, Descriptor, Manifest, MediaType, descriptor, manifest, media, sorted,
 };
@@ -19,6 +20,8 @@ pub(super) const RESULT_CONFIG: &str = "application/vnd.vmfab.result.config.v1+j
 /// The list of objects.
 pub(super) const OBJECTS: &str = "application/vnd.vmfab.objects.v1+zstd";
 pub(super) const PACK: &str = "application/vnd.vmfab.pack.v1";
+/// What a boot reads of the disk.
+pub(super) const BOOT_ORDER: &str = "application/vnd.vmfab.boot-order.v1+json";
 /// An annotation that is `true` when the layers of the image are in the artifact.
 pub const LAYERS: &str = "org.vmfab.layers";
 /// Where the table of a pack begins, in bytes.
@@ -55,6 +58,8 @@ pub struct Artifact {
     pub objects: Option<Blob>,
     /// The packs, by the numbers that the list uses.
     pub packs: Vec<PackRef>,
+    /// The order in which a boot reads the disk of an image, when it was recorded.
+    pub boot_order: Option<Blob>,
     /// What whoever made it says of it.
     pub annotations: BTreeMap<String, String>,
 }
@@ -68,14 +73,20 @@ impl Artifact {
             .is_some_and(|has| has == "true")
     }
 
-    /// Whether it has all that another one of the same kind would have with this config and these
-    /// annotations.
-    pub(super) fn covers(&self, config: &Blob, annotations: &BTreeMap<String, String>) -> bool {
+    /// Whether it has all that another one of the same kind would have with this config, these
+    /// annotations and this boot order.
+    pub(super) fn covers(
+        &self,
+        config: &Blob,
+        annotations: &BTreeMap<String, String>,
+        boot_order: Option<&Blob>,
+    ) -> bool {
         let mut own = self.annotations.clone();
         if !annotations.contains_key(LAYERS) {
             own.remove(LAYERS);
         }
-        self.config == *config && own == *annotations
+        let is_ordered = boot_order.is_none() || self.boot_order.as_ref() == boot_order;
+        self.config == *config && own == *annotations && is_ordered
     }
 
     #[must_use]
@@ -97,7 +108,9 @@ impl Artifact {
             descriptor.annotate(TABLE, &pack.table_offset.to_string());
             descriptor
         });
-        let mut layers: Vec<Descriptor> = objects.chain(packs).collect();
+        let order = self.boot_order.iter();
+        let order = order.map(|blob| descriptor(BOOT_ORDER, blob));
+        let mut layers: Vec<Descriptor> = objects.chain(packs).chain(order).collect();
         if layers.is_empty() {
             // A manifest has a layer; this one stands for none.
             layers.push(descriptor(media::EMPTY, &empty()));
@@ -138,6 +151,7 @@ impl Artifact {
             config_data,
             objects: None,
             packs: Vec::new(),
+            boot_order: None,
             annotations: sorted(manifest.annotations()),
         };
         for layer in manifest.layers() {
@@ -153,6 +167,10 @@ impl Artifact {
                     blob,
                     table_offset: table_offset(layer)?,
                 }),
+                BOOT_ORDER if artifact.boot_order.is_none() && blob.size <= MAX_BOOT_ORDER => {
+                    artifact.boot_order = Some(blob);
+                }
+                BOOT_ORDER => return Err("has two boot orders, or one that is too long".into()),
                 media::EMPTY => {}
                 OBJECTS => return Err("has two lists of objects, or one that is too long".into()),
                 other => {
@@ -195,6 +213,7 @@ mod tests {
                 blob: Blob::of(b"a pack"),
                 table_offset: 3,
             }],
+            boot_order: Some(Blob::of(b"an order")),
             annotations: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
         }
     }
@@ -209,6 +228,7 @@ mod tests {
             kind: RESULT.to_owned(),
             objects: None,
             packs: Vec::new(),
+            boot_order: None,
             ..one
         };
         assert_eq!(Artifact::of_manifest(&none.to_manifest()), Ok(Some(none)));

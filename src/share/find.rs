@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::artifact::{Artifact, MAX_CONFIG};
-use super::{ShareError, Sharing};
+use super::{BootOrder, ShareError, Sharing};
 use crate::digest::Sha256;
 use crate::registry::{
     Blob, BlobReader, Described, Manifest, Platform, ReadBlobError, Repository, ResolveError,
@@ -90,6 +90,25 @@ impl Sharing<'_> {
             Some(data) => Ok(data.clone()),
             None => small_blob(repository, &artifact.config, "config"),
         }
+    }
+
+    /// The boot order of an artifact with a disk of `size` bytes, when it has one.
+    ///
+    /// # Errors
+    /// It cannot be had, or is not what it should be.
+    pub fn boot_order(
+        &self,
+        repository: &dyn Repository,
+        artifact: &Artifact,
+        size: u64,
+    ) -> Result<Option<BootOrder>, ShareError> {
+        let Some(blob) = &artifact.boot_order else {
+            return Ok(None);
+        };
+        let bytes = small_blob(repository, blob, "boot order")?;
+        let order = BootOrder::from_bytes(&bytes, size)
+            .map_err(|reason| ShareError::invalid(&repository.name(), "the boot order", reason))?;
+        Ok(Some(order))
     }
 
     /// The config of an artifact of others.

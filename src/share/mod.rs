@@ -8,11 +8,13 @@
 //!
 //! `find.rs` tells what is under a tag. `distribution.rs` decides which chunks go into which packs,
 //! `objects.rs` and `artifact.rs` are the formats (all pure); `memory.rs` remembers which packs are
-//! in which repository. `lazy/` reads a disk that is only partly here. `attached.rs` publishes documents about a manifest. `published/` tells what others publish, `container.rs` makes of an image
+//! in which repository. `lazy/` reads a disk that is only partly here, in the order of `boot_order.rs`. `attached.rs` publishes
+//! documents about a manifest. `published/` tells what others publish, `container.rs` makes of an image
 //! what container engines run, `containerdisk.rs` what KubeVirt runs.
 
 mod artifact;
 mod attached;
+mod boot_order;
 pub mod container;
 pub mod containerdisk;
 mod distribution;
@@ -22,6 +24,7 @@ mod layer_file;
 mod lazy;
 mod memory;
 mod objects;
+mod parts;
 pub mod published;
 mod pull;
 mod push;
@@ -39,6 +42,7 @@ pub use attached::{
     ATTESTATION, Attachment, ENVELOPE, SIGNATURE, SSH_SIGNATURE, attach, attached,
     cosign_signatures,
 };
+pub use boot_order::{BootOrder, Reads};
 pub use error::ShareError;
 pub use find::Published;
 pub use layer_file::{CREATED, Hashing, LayerFile};

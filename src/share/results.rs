@@ -225,6 +225,7 @@ impl Results {
             kind: RESULT,
             config: serde_json::to_vec(&told).expect("results serialise to JSON"),
             objects,
+            boot_order: None,
             annotations: BTreeMap::new(),
         }
     }

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 use super::bytes;
 use super::home::Home;
@@ -154,6 +155,13 @@ fn is_here(home: &Home) -> bool {
     home.tagged("web").is_some()
 }
 
+/// How many bytes of a pack are here before it is in the store.
+fn came(home: &Home, pack: &str) -> usize {
+    use std::os::unix::fs::MetadataExt;
+    let file = fs::metadata(home.path("home/cache/shelf").join(pack));
+    file.map_or(0, |meta| meta.blocks() as usize * 512)
+}
+
 #[test]
 fn a_machine_starts_before_its_disk_is_here() {
     let shelf = shelf();
@@ -269,11 +277,7 @@ fn a_machine_that_was_killed_goes_on_with_what_came() {
     let (first, second) = (pack(&shelf, 1), pack(&shelf, 2));
     shelf.proxy.always("GET", &second, Fault::Cut(SLOW));
     let guest = Guest::boot(&home, "again", &shelf.at("1"), &[]);
-    let parts = home.path("home/cache/shelf").join(&first);
-    let whole = || {
-        use std::os::unix::fs::MetadataExt;
-        fs::metadata(&parts).is_ok_and(|meta| meta.blocks() * 512 >= 32 * MIB as u64)
-    };
+    let whole = || came(&home, &first) >= 32 * MIB;
     wait_until("the first pack is here", whole);
     guest.stop();
     wait_until("its server ends", || guest.servers("serve").is_empty());
@@ -319,4 +323,97 @@ fn what_cannot_be_read_in_parts_is_pulled_first() {
     shelf.proxy.always("GET", "/blobs/", Fault::IgnoreRange);
     let guest = Guest::boot(&other, "whole", &shelf.at("1"), &[]);
     assert!(is_here(&other) && !guest.path("disk.sock").exists());
+}
+
+const BOOT_ORDER: &str = "application/vnd.vmfab.boot-order.v1+json";
+
+#[test]
+fn a_boot_is_recorded_and_pushed() {
+    let shelf = shelf();
+    let maker = &shelf.maker;
+    let words = ["image", "record-boot", "@web", "--accel=tcg", "--timeout=4"];
+    let ran = maker.run(&[&words[..], &["--json"]].concat()).ends_with(0);
+    let said = ran.stderr.replace("\n  │ ", " ");
+    assert!(
+        said.contains("recorded what the machine read until it failed: "),
+        "{said}"
+    );
+    let recorded = ran.json();
+    assert_eq!(recorded["ready"], false);
+    // A BIOS reads the boot sector, and looks for a few others.
+    let bytes = recorded["bytes"].as_u64().unwrap();
+    assert!((512..MIB as u64).contains(&bytes), "{bytes}");
+    assert_eq!(recorded["disk"], 40 * MIB as u64);
+    assert_eq!(maker.json(&["list", "--all"]), json!([]));
+
+    // The same image has one now, and is pushed again; whoever has none leaves it as it is.
+    let pushed = maker.push("@web", &shelf.at("1"));
+    assert_eq!(
+        (&pushed["present"], &pushed["new_packs"]),
+        (&json!(false), &json!(0))
+    );
+    let layers = shelf.manifest("1")["layers"].clone();
+    assert_eq!(layers[3]["mediaType"], BOOT_ORDER);
+    assert_eq!(maker.push("@web", &shelf.at("1"))["present"], true);
+    let other = Home::new();
+    other.pull(&shelf.at("1"));
+    let orders = other.path("home/cache/boot-orders");
+    assert_eq!(fs::read_dir(&orders).unwrap().count(), 1);
+    fs::remove_dir_all(&orders).unwrap();
+    assert_eq!(other.push("@web", &shelf.at("1"))["present"], true);
+
+    // What is wrong is no reason not to pull.
+    let beyond = json!({"version": 1, "parts": [[41 * MIB, 1]]}).to_string();
+    let beyond = shelf.blob(BOOT_ORDER, beyond.as_bytes());
+    shelf.changed("bad", |manifest| manifest["layers"][3] = beyond.clone());
+    let said = Home::new()
+        .run(&["pull", &shelf.at("bad")])
+        .ends_with(0)
+        .stderr;
+    let said = said.replace("\n  │ ", " ");
+    assert!(
+        said.contains("the boot order goes beyond the end of the disk"),
+        "{said}"
+    );
+    shelf.changed("two", |manifest| {
+        manifest["layers"].as_array_mut().unwrap().push(beyond);
+    });
+    let said = Home::new().refused(&["pull", &shelf.at("two")], 6);
+    assert!(said.contains("has two boot orders"), "{said}");
+    let refused = [
+        "push",
+        "@web",
+        &shelf.at("x"),
+        "--record-boot",
+        "--layout=container",
+    ];
+    maker.refused(&refused, 2);
+    maker.refused(&["image", "record-boot", "@none"], 3);
+}
+
+#[test]
+fn what_a_boot_reads_comes_first_and_the_rest_after_the_boot() {
+    let shelf = shelf();
+    let home = Home::new();
+    let order = json!({"version": 1, "parts": [[FAR, 65536], [0, 4096]]}).to_string();
+    let order = shelf.blob(BOOT_ORDER, order.as_bytes());
+    shelf.changed("ordered", |manifest| {
+        manifest["layers"].as_array_mut().unwrap().push(order);
+    });
+    let (first, second) = (pack(&shelf, 1), pack(&shelf, 2));
+    let guest = Guest::boot(&home, "ordered", &shelf.at("ordered"), &[]);
+    wait_until("what is read comes", || came(&home, &second) > 65536);
+    // Nothing else is asked for while the guest boots: this one reads what it is to read later.
+    for path in ["/blobs/", "/manifests/"] {
+        shelf.proxy.always("GET", path, Fault::Status(503, None));
+    }
+    guest.send("W");
+    wait_until("it writes", || guest.console().contains("tiny: written"));
+    assert_eq!(guest.state(), ("running".into(), String::new()));
+    let here = (came(&home, &first), came(&home, &second));
+    assert!(here.0 < 4 * MIB && here.1 < 4 * MIB, "{here:?}");
+    shelf.proxy.no_faults();
+    wait_until("all of it is here", || is_here(&home));
+    assert!(guest.served() == shelf.maker.disk("web"));
+    home.is_clean();
 }

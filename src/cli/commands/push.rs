@@ -1,6 +1,7 @@
 //! `vmfab push`
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -8,10 +9,13 @@ use super::super::Status;
 use super::super::options::RegistryOptions;
 use super::super::output::size;
 use super::super::session::Session;
+use super::boot::TIMEOUT;
 use crate::failure::Failure;
+use crate::ops::lazy::{self, RecordOptions};
 use crate::ops::share::{self, PushImage, PushedImage};
 use crate::ops::signatures;
-use crate::ops::{attestations, keys};
+use crate::ops::{Context, attestations, images, keys};
+use crate::qemu::AccelChoice;
 use crate::registry::Location;
 
 /// Push an image to a registry
@@ -53,6 +57,10 @@ pub(crate) struct Push {
     /// image does not need layers.
     #[arg(long)]
     layers: bool,
+
+    /// First record what a boot of the image reads, unless that was done (see vmfab image record-boot)
+    #[arg(long)]
+    record_boot: bool,
 
     /// Make the tag an index of several architectures, and add this image to it
     ///
@@ -103,6 +111,18 @@ enum Layout {
     Containerdisk,
 }
 
+/// Records what a boot of an image reads, unless that is known.
+fn ensure_recorded(context: &Context, image: &str) -> Result<(), Failure> {
+    if !lazy::is_recorded(context, &images::find(context, image)?) {
+        let options = RecordOptions {
+            accel: AccelChoice::Auto,
+            timeout: Duration::from_secs(TIMEOUT),
+        };
+        lazy::record_boot(context, image, &options)?;
+    }
+    Ok(())
+}
+
 impl Push {
     pub(super) fn run(self, session: &Session) -> Result<Status, Failure> {
         let options = PushImage {
@@ -123,6 +143,14 @@ impl Push {
                 return Err(Failure::usage("--attest applies to the layout vmfab only"));
             }
             attestations::check(&context, &options.image, &options.to, key.as_deref())?;
+        }
+        if self.record_boot {
+            if !matches!(self.layout, Layout::Vmfab) {
+                return Err(Failure::usage(
+                    "--record-boot applies to the layout vmfab only",
+                ));
+            }
+            ensure_recorded(&context, &options.image)?;
         }
         let pushed = match self.layout {
             Layout::Vmfab => share::push(&context, &options)?,

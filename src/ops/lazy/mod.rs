@@ -5,6 +5,7 @@
 //! its own (`serve.rs`), which pulls the image meanwhile. Once the store has all of it the note
 //! goes, the image gets its tag, and machines start from the plain disk.
 
+pub(super) mod order;
 mod serve;
 
 use std::collections::HashSet;
@@ -13,6 +14,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use order::{RecordOptions, RecordedBoot, is_recorded, record_boot};
 pub use serve::disk_main;
 
 use super::images::{self, FoundImage};
@@ -206,9 +208,10 @@ fn missing(context: &Context, pending: &Pending) -> Failure {
     .with_help(format!("run \"vmfab pull {name}\" once without --offline"))
 }
 
-/// Removes notes of images that are in the store, or that nobody needs any more, and parts of disks
-/// that no note needs.
+/// Removes notes of images that are in the store, or that nobody needs any more, parts of disks
+/// that no note needs, and boot orders of disks that are gone.
 pub(super) fn sweep(context: &Context, store: &Store) {
+    order::sweep(context, store);
     let mut needed = HashSet::new();
     let is_pending = |image: &ObjectId| {
         image_config(store, image).is_ok_and(|config| !store.has_object(&config.disk))

@@ -12,17 +12,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::super::{Context, cache, share};
-use super::Pending;
+use super::{Pending, order};
 use crate::config::Config;
 use crate::digest::{ObjectId, ObjectRef};
 use crate::event::Silent;
 use crate::failure::Failure;
 use crate::host::file::Lock;
 use crate::host::{Home, Interrupt, this_program, umask};
-use crate::machine::{DISK_SOCKET, has_qemu, pending_image, read_again};
+use crate::http::sleep;
+use crate::machine::{DISK_SOCKET, READS, has_qemu, pending_image, read_again};
 use crate::nbd::{self, Disk};
 use crate::registry::Location;
-use crate::share::{PartialDisk, Shelf};
+use crate::share::{Artifact, BootOrder, PartialDisk, Reads, Sharing, Shelf};
 use crate::store::Store;
 use crate::world::image_config;
 
@@ -32,6 +33,14 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(500);
 /// Ranges that are fetched at once while the guest runs.
 const PARALLEL: usize = 4;
+/// The same of what a boot reads: the guest waits for it.
+const PARALLEL_FIRST: usize = 8;
+/// The part of what a boot reads that a guest need not have read to count as booted: one in so many
+/// bytes. The last that was recorded is the login.
+const UNREAD: u64 = 100;
+/// A guest that has read nothing new for so long of what a boot reads does not read the rest. Its
+/// kernel alone takes ten seconds where instructions are emulated.
+const QUIET: Duration = Duration::from_secs(30);
 
 /// The whole process: see `machine::pending`.
 #[must_use]
@@ -94,6 +103,8 @@ fn serve(home: &Path, image: &OsString, halts: bool) -> Result<(), Failure> {
         opened: OnceLock::new(),
         whole: OnceLock::new(),
         failed: AtomicBool::new(false),
+        reads: Reads::default(),
+        record: File::options().append(true).open(READS).ok(),
     };
     let _ = fs::remove_file(DISK_SOCKET);
     let listener =
@@ -129,6 +140,10 @@ struct Server {
     whole: OnceLock<File>,
     /// Whether a read was answered with an error.
     failed: AtomicBool,
+    /// What was read.
+    reads: Reads,
+    /// Where each read is recorded.
+    record: Option<File>,
 }
 
 impl Server {
@@ -183,6 +198,10 @@ impl Server {
             return Ok(());
         };
         if !store.has_object(&self.disk) {
+            if let Some(order) = self.order(&context, &sharing, &shelf, &artifact) {
+                disk.fetch_first(&order, PARALLEL_FIRST)?;
+                self.wait_for_boot(&order, &context.interrupt);
+            }
             disk.fetch_rest(PARALLEL)?;
             while let Err(error) = share::pull_rest(&context, &from, &shelf, pending.digest) {
                 disk.doubt();
@@ -194,6 +213,46 @@ impl Server {
         shelf.remove();
         lock.remove();
         Ok(())
+    }
+
+    /// What a boot reads: from here, or from the artifact. Without it the rest comes at once.
+    fn order(
+        &self,
+        context: &Context,
+        sharing: &Sharing<'_>,
+        shelf: &Shelf,
+        artifact: &Artifact,
+    ) -> Option<BootOrder> {
+        order::find(context, &self.disk).or_else(|| {
+            let found = sharing.boot_order(shelf, artifact, self.disk.size);
+            found.unwrap_or_else(|error| {
+                let _ = writeln!(io::stderr(), "{error}");
+                None
+            })
+        })
+    }
+
+    /// Waits until the guest has booted, so that it has the connection and the processors for
+    /// itself: until it has read nearly all that a boot reads, or reads nothing more of it.
+    fn wait_for_boot(&self, order: &BootOrder, interrupt: &Interrupt) {
+        let (mut before, mut since) = (0, Instant::now());
+        while since.elapsed() < QUIET && sleep(LOOK, interrupt) {
+            let read = self.reads.of_order(order);
+            if read >= order.bytes() - order.bytes() / UNREAD {
+                return;
+            }
+            if read > before {
+                (before, since) = (read, Instant::now());
+            }
+        }
+    }
+
+    /// Notes a read.
+    fn note(&self, offset: u64, length: usize) {
+        self.reads.add(offset..offset + length as u64);
+        if let Some(mut record) = self.record.as_ref() {
+            let _ = record.write_all(format!("{offset} {length}\n").as_bytes());
+        }
     }
 
     /// Reads from the store's own file from now on.
@@ -224,6 +283,8 @@ impl Disk for Server {
     }
 
     fn read_now(&self, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
+        // Every read is tried so first.
+        self.note(offset, buffer.len());
         match (self.whole.get(), self.opened.get()) {
             (Some(whole), _) => whole.read_exact_at(buffer, offset).map(|()| true),
             (None, Some(disk)) => disk.read_now(buffer, offset),

@@ -1,6 +1,7 @@
 //! Making a machine of an image and starting it.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,7 +17,7 @@ use super::start::record_start;
 use super::stop::remove_locked;
 use super::targets::{Each, at_once};
 use crate::digest::ObjectId;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::host::{Program, missing_programs, require};
 use crate::image::{FurtherDisk, Hardware, Mount};
 use crate::machine::{
@@ -175,6 +176,41 @@ pub fn boot_in(
     options: &BootOptions,
     ports: Vec<Forwarded>,
 ) -> Result<Booted, Failure> {
+    let locked = create_in(context, machines, image, options, ports)?;
+    start_created(context, image, options, locked)
+}
+
+/// Boots a machine of an image, gives what it reads of its disk until it is ready, in order, and
+/// removes it. What one has read that did not get ready comes with the reason.
+///
+/// # Errors
+/// It cannot be started, reads nothing, or the user gives up.
+pub(in crate::ops) fn reads_of_boot(
+    context: &Context,
+    image: &FoundImage,
+    options: &BootOptions,
+) -> Result<(Vec<Range<u64>>, Option<Failure>), Failure> {
+    let machines = Machines::new(&context.home);
+    let locked = create_in(context, &machines, image, options, Vec::new())?;
+    let machine = locked.machine().clone();
+    machine.record_reads()?;
+    let started = start_created(context, image, options, locked);
+    let reads = machine.reads().unwrap_or_default();
+    clean_up(context, &machine)?;
+    match started {
+        Err(error) if reads.is_empty() || error.is(Kind::Interrupted) => Err(error),
+        started => Ok((reads, started.err())),
+    }
+}
+
+/// Makes a machine.
+fn create_in(
+    context: &Context,
+    machines: &Machines,
+    image: &FoundImage,
+    options: &BootOptions,
+    ports: Vec<Forwarded>,
+) -> Result<Locked, Failure> {
     lazy::check_offline(context, image)?;
     let store = context.store()?;
     let new = NewMachine {
@@ -192,8 +228,19 @@ pub fn boot_in(
     tell_requirements(context, image, &options.hardware);
     volume::make_missing(context, &options.hardware.mounts)?;
     let locked = machines.create(&new, &store)?;
+    join_network(context, locked.machine())?;
+    Ok(locked)
+}
+
+/// Starts a machine that was made, and waits until it is ready.
+fn start_created(
+    context: &Context,
+    image: &FoundImage,
+    options: &BootOptions,
+    locked: Locked,
+) -> Result<Booted, Failure> {
+    let store = context.store()?;
     let machine = locked.machine().clone();
-    join_network(context, &machine)?;
     let startup = Startup {
         image: &image.config,
         store: &store,

@@ -215,6 +215,7 @@ impl One<'_> {
         artifact: &Artifact,
     ) -> Result<PulledImage, Failure> {
         let (image, config, fetched) = bring(sharing, self.repository, artifact, self.name)?;
+        keep_boot_order(context, sharing, self.repository, artifact, &config);
         let own = own_tag(&config, self.repository);
         let mut tags = match (self.options.tags.as_slice(), self.tag) {
             ([], None) => vec![own?],
@@ -362,6 +363,23 @@ pub(in crate::ops) fn bring(
     }
     let image = sharing.store.put_bytes(&pulled.config)?;
     Ok((image.id, config, pulled.fetched))
+}
+
+/// Keeps what a boot reads, for whoever gets the image from here. An image without it boots as well.
+fn keep_boot_order(
+    context: &Context,
+    sharing: &Sharing<'_>,
+    repository: &dyn Repository,
+    artifact: &Artifact,
+    config: &ImageConfig,
+) {
+    match sharing.boot_order(repository, artifact, config.disk.size) {
+        Ok(None) => {}
+        Ok(Some(order)) => lazy::order::keep(context, &config.disk, &order),
+        Err(error) => context.emit(Event::Warning {
+            message: format!("pulled without its boot order: {error}"),
+        }),
+    }
 }
 
 /// The tag that an image gets when none is asked for: its name in the recipe, or that of the

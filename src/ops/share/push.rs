@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::super::Context;
 use super::super::images::{self, FoundImage};
 use super::super::signatures::Signed;
+use super::super::{Context, lazy};
 use super::sharing;
 use crate::audit::Deed;
 use crate::digest::{Checksum, ObjectId, ObjectRef};
@@ -105,7 +105,9 @@ pub fn push(context: &Context, options: &PushImage) -> Result<PushedImage, Failu
     let sharing = sharing(context, &store);
     // As it is, for its digest: another program may have written it otherwise.
     let config = store.read_object(&found.image)?;
-    let bundle = bundle(&found.config, config, options);
+    let mut bundle = bundle(&found.config, config, options);
+    let order = lazy::order::find(context, &found.config.disk);
+    bundle.boot_order = order.map(|order| order.to_bytes());
     let index = index_of(&*repository, options, tag.as_deref())?;
     let platform = Platform::linux(&found.config.template.architecture);
     let push = PushOptions {
@@ -223,6 +225,7 @@ fn bundle(config: &ImageConfig, bytes: Vec<u8>, options: &PushImage) -> Bundle {
         kind: IMAGE,
         config: bytes,
         objects: objects(config, options.layers),
+        boot_order: None,
         annotations,
     }
 }

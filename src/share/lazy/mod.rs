@@ -10,10 +10,9 @@
 //! the store, where an object is whole or absent, but to a [`Shelf`]; from there all of it is
 //! pulled like every image once it is here.
 
-mod parts;
 mod shelf;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +23,7 @@ pub use shelf::Shelf;
 use super::artifact::{Artifact, PackRef};
 use super::objects::{Content, list_of};
 use super::pull::{ranges, used_chunks};
-use super::{ShareError, Sharing, work};
+use super::{BootOrder, ShareError, Sharing, work};
 use crate::digest::{Digest, ObjectRef, Sha256};
 use crate::nbd::Disk;
 use crate::registry::Repository;
@@ -32,6 +31,9 @@ use crate::store::{Chunk, PackedChunk, Store, verify_chunk};
 
 /// How much follows a chunk that a guest waits for, in bytes of the pack.
 const AHEAD: u64 = 1 << 20;
+/// How much of a boot order is sorted by places in packs before it is fetched, in bytes of packs:
+/// what lies together comes with one request.
+const WINDOW: u64 = 4 << 20;
 /// The most decoded bytes that are kept.
 const KEPT: usize = 64 << 20;
 
@@ -168,6 +170,64 @@ impl Sharing<'_> {
 }
 
 impl PartialDisk {
+    /// Fetches what a boot reads, in its order, even while a guest waits: that is what it waits for.
+    /// Tries again when the registry fails.
+    ///
+    /// # Errors
+    /// The process is to end.
+    pub fn fetch_first(&self, order: &BootOrder, parallel: usize) -> Result<(), ShareError> {
+        let mut ranges = Vec::new();
+        let mut window = BTreeMap::new();
+        let mut bytes = 0;
+        for place in self.missing_of(order)? {
+            window
+                .entry(place.pack)
+                .or_insert_with(Vec::new)
+                .push(place.chunk);
+            bytes += u64::from(place.chunk.stored);
+            if bytes > WINDOW {
+                ranges.extend(self.ranges_of(std::mem::take(&mut window)));
+                bytes = 0;
+            }
+        }
+        ranges.extend(self.ranges_of(window));
+        work::all(ranges, parallel, |(pack, range)| {
+            self.shelf.fetch_soon(&pack, &range)
+        })?;
+        Ok(())
+    }
+
+    /// Where chunks of a boot order are that the store does not have, in the order of its parts.
+    fn missing_of(&self, order: &BootOrder) -> Result<Vec<Place>, ShareError> {
+        let (mut seen, mut places) = (HashSet::new(), Vec::new());
+        for part in order.parts() {
+            let first = self
+                .chunks
+                .partition_point(|chunk| behind(chunk) <= part.start);
+            let chunks = self.chunks.iter().skip(first);
+            for chunk in chunks.take_while(|chunk| chunk.offset < part.end) {
+                if seen.insert(chunk.id) && self.store.chunk_stored(&chunk.id)?.is_none() {
+                    places.push(self.place(chunk)?);
+                }
+            }
+        }
+        Ok(places)
+    }
+
+    /// What is asked for to have some chunks of packs.
+    fn ranges_of(
+        &self,
+        chunks: BTreeMap<usize, Vec<PackedChunk>>,
+    ) -> impl Iterator<Item = (Sha256, Range<u64>)> {
+        chunks.into_iter().flat_map(|(pack, mut chunks)| {
+            chunks.sort_unstable_by_key(|chunk| chunk.offset);
+            let digest = self.packs[pack].0.blob.digest;
+            ranges(&chunks)
+                .into_iter()
+                .map(move |range| (digest, range))
+        })
+    }
+
     /// Fetches everything that a pull of the artifact needs and is not here, except when a guest
     /// waits. Tries again when the registry fails.
     ///
@@ -212,7 +272,6 @@ impl PartialDisk {
         mut chunk: impl FnMut(usize) -> io::Result<Option<Arc<Vec<u8>>>>,
     ) -> io::Result<bool> {
         let end = offset + buffer.len() as u64;
-        let behind = |chunk: &Chunk| chunk.offset + u64::from(chunk.length);
         let first = self.chunks.partition_point(|chunk| behind(chunk) <= offset);
         let mut filled = offset;
         for (number, wanted) in self.chunks.iter().enumerate().skip(first) {
@@ -356,6 +415,11 @@ impl Decoded {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where a chunk ends in its disk.
+fn behind(chunk: &Chunk) -> u64 {
+    chunk.offset + u64::from(chunk.length)
 }
 
 /// Where the record of a chunk is in its pack.

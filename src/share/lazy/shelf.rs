@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::parts::Parts;
+use super::super::parts::Parts;
 use crate::digest::Sha256;
 use crate::host::{Interrupt, file};
 use crate::http::sleep;
@@ -170,6 +170,14 @@ impl Shelf {
     /// The process is to end.
     pub(super) fn fetch(&self, pack: &Sha256, range: &Range<u64>) -> Result<(), ShareError> {
         self.0.fetch_at_leisure(pack, range)?;
+        self.fetch_soon(pack, range)
+    }
+
+    /// The same, whatever else is to be fetched.
+    ///
+    /// # Errors
+    /// The process is to end.
+    pub(super) fn fetch_soon(&self, pack: &Sha256, range: &Range<u64>) -> Result<(), ShareError> {
         while let Err(error) = self.0.fetch(pack, range.clone(), Duration::MAX) {
             self.wait_after(&error)?;
         }

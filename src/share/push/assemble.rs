@@ -90,6 +90,7 @@ impl Sharing<'_> {
             config_data: Some(bundle.config.clone()),
             objects: (!listed.is_empty()).then(|| Blob::of(&list)),
             packs: packs.into_iter().map(|(pack, _)| pack).collect(),
+            boot_order: bundle.boot_order.as_deref().map(Blob::of),
             annotations: bundle.annotations.clone(),
         };
         Ok((artifact, new, list))

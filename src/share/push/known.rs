@@ -108,6 +108,7 @@ impl Sharing<'_> {
     ) -> Result<bool, ShareError> {
         let packs = artifact.packs.iter().map(|pack| pack.blob);
         let blobs = packs.chain(artifact.objects).chain([artifact.config]);
+        let blobs = blobs.chain(artifact.boot_order);
         Ok(self.gone(repository, blobs.collect())?.is_empty())
     }
 }

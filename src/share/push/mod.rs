@@ -36,6 +36,8 @@ pub struct Bundle {
     pub config: Vec<u8>,
     /// The objects, in the order in which their chunks are packed.
     pub objects: Vec<ObjectRef>,
+    /// The boot order of its disk, as it is written.
+    pub boot_order: Option<Vec<u8>>,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
 }
@@ -122,9 +124,10 @@ impl Sharing<'_> {
             _ => None,
         };
         let config = Blob::of(&bundle.config);
+        let order = bundle.boot_order.as_deref().map(Blob::of);
         if let Some((fetched, there)) = &before
             && !options.full
-            && there.covers(&config, &bundle.annotations)
+            && there.covers(&config, &bundle.annotations, order.as_ref())
             && self.is_whole(repository, there)?
         {
             self.memory.saw(&repository.name(), &there.packs);
@@ -192,6 +195,9 @@ impl Sharing<'_> {
             blobs.push((pack_ref(pack).blob, Box::new(PackSource(pack.clone()))));
         }
         blobs.push((artifact.config, Box::new(bundle.config.clone())));
+        if let (Some(blob), Some(order)) = (artifact.boot_order, &bundle.boot_order) {
+            blobs.push((blob, Box::new(order.clone())));
+        }
         match artifact.objects {
             Some(objects) => blobs.push((objects, Box::new(list))),
             None => blobs.push((artifact::empty(), Box::new(b"{}".to_vec()))),

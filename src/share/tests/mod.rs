@@ -61,6 +61,7 @@ impl Home {
             kind: IMAGE,
             config: format!("{objects:?}").into_bytes(),
             objects,
+            boot_order: None,
             annotations: BTreeMap::new(),
         };
         let options = PushOptions {

@@ -1,8 +1,9 @@
-//! `vmfab image inspect|history|tree|diff|sbom|check-updates|export|tag|rm`
+//! `vmfab image inspect|history|tree|diff|sbom|check-updates|record-boot|export|tag|rm`
 
 mod browse;
 mod diff;
 mod provenance;
+mod record;
 mod sbom;
 mod tree;
 mod updates;
@@ -39,6 +40,7 @@ Examples:
   vmfab image diff @docker-stable @docker --html review.html
   vmfab image sbom @docker --format spdx -o docker.spdx.json
   vmfab image check-updates @docker
+  vmfab image record-boot @docker
   vmfab image export @docker -o docker.qcow2
   vmfab image tag @docker @docker-stable
   vmfab image rm @docker"
@@ -57,6 +59,7 @@ enum ImageCommand {
     Sbom(sbom::Sbom),
     CheckUpdates(updates::CheckUpdates),
     Provenance(provenance::Provenance),
+    RecordBoot(record::RecordBoot),
     Export(Export),
     Tag(Tag),
     Rm(Rm),
@@ -72,6 +75,7 @@ impl Image {
             ImageCommand::Sbom(command) => command.run(session),
             ImageCommand::CheckUpdates(command) => command.run(session),
             ImageCommand::Provenance(command) => command.run(session),
+            ImageCommand::RecordBoot(command) => command.run(session),
             ImageCommand::Export(command) => command.run(session),
             ImageCommand::Tag(command) => command.run(session),
             ImageCommand::Rm(command) => command.run(session),
