@@ -91,27 +91,25 @@ pub fn serve(stream: &UnixStream, disk: &impl Disk) -> io::Result<()> {
         // It goes at the end, and with it the threads.
         let sender = sender;
         let mut threads = 0;
-        let mut pending = Vec::new();
+        let mut pending = Replies::default();
         let mut run = || -> io::Result<()> {
             loop {
-                if requests.buffer().len() < REQUEST || pending.len() > TOGETHER {
+                if requests.buffer().len() < REQUEST || pending.length > TOGETHER {
                     send(&replies, &mut pending)?;
                 }
                 let wanted = match request(&mut requests, disk.size())? {
                     Request::Read(wanted) => wanted,
                     Request::Answer(cookie, error) => {
-                        head(&mut pending, cookie, error);
+                        pending.head(cookie, error);
                         continue;
                     }
                     Request::Leave => return send(&replies, &mut pending),
                 };
-                let start = pending.len();
-                head(&mut pending, wanted.cookie, 0);
-                pending.resize(start + REPLY + wanted.length as usize, 0);
-                match disk.read_now(&mut pending[start + REPLY..], wanted.offset) {
+                let start = pending.length;
+                match disk.read_now(pending.data(wanted), wanted.offset) {
                     Ok(true) => {}
                     Ok(false) => {
-                        pending.truncate(start);
+                        pending.length = start;
                         send(&replies, &mut pending)?;
                         if threads < WAITING {
                             threads += 1;
@@ -120,8 +118,8 @@ pub fn serve(stream: &UnixStream, disk: &impl Disk) -> io::Result<()> {
                         let _ = sender.send(wanted);
                     }
                     Err(_) => {
-                        pending.truncate(start);
-                        head(&mut pending, wanted.cookie, EIO);
+                        pending.length = start;
+                        pending.head(wanted.cookie, EIO);
                     }
                 }
             }
@@ -185,31 +183,55 @@ fn wait(receiver: &Mutex<Receiver<Wanted>>, replies: &Mutex<&UnixStream>, disk: 
         let Ok(wanted) = next else {
             return;
         };
-        let mut bytes = Vec::new();
-        head(&mut bytes, wanted.cookie, 0);
-        bytes.resize(REPLY + wanted.length as usize, 0);
-        if disk.read(&mut bytes[REPLY..], wanted.offset).is_err() {
-            bytes.clear();
-            head(&mut bytes, wanted.cookie, EIO);
+        let mut reply = Replies::default();
+        if disk.read(reply.data(wanted), wanted.offset).is_err() {
+            reply.length = 0;
+            reply.head(wanted.cookie, EIO);
         }
         // That the client is gone shows when its next request is read.
-        let _ = send(replies, &mut bytes);
+        let _ = send(replies, &mut reply);
     }
 }
 
-/// What a reply begins with.
-fn head(bytes: &mut Vec<u8>, cookie: [u8; 8], error: u32) {
-    bytes.extend_from_slice(&REPLY_MAGIC.to_be_bytes());
-    bytes.extend_from_slice(&error.to_be_bytes());
-    bytes.extend_from_slice(&cookie);
+/// Replies that were not sent yet. The buffer is cleared once and then used again.
+#[derive(Default)]
+struct Replies {
+    bytes: Vec<u8>,
+    /// How much of it is replies.
+    length: usize,
+}
+
+impl Replies {
+    /// Adds what a reply begins with.
+    fn head(&mut self, cookie: [u8; 8], error: u32) {
+        let head = self.more(REPLY);
+        head[..4].copy_from_slice(&REPLY_MAGIC.to_be_bytes());
+        head[4..8].copy_from_slice(&error.to_be_bytes());
+        head[8..].copy_from_slice(&cookie);
+    }
+
+    /// Adds the reply to a read; gives the place of its data.
+    fn data(&mut self, wanted: Wanted) -> &mut [u8] {
+        self.head(wanted.cookie, 0);
+        self.more(wanted.length as usize)
+    }
+
+    fn more(&mut self, length: usize) -> &mut [u8] {
+        let start = self.length;
+        self.length += length;
+        if self.bytes.len() < self.length {
+            self.bytes.resize(self.length, 0);
+        }
+        &mut self.bytes[start..self.length]
+    }
 }
 
 /// Sends whole replies.
-fn send(replies: &Mutex<&UnixStream>, bytes: &mut Vec<u8>) -> io::Result<()> {
-    if !bytes.is_empty() {
+fn send(replies: &Mutex<&UnixStream>, pending: &mut Replies) -> io::Result<()> {
+    if pending.length > 0 {
         let mut stream = replies.lock().unwrap_or_else(PoisonError::into_inner);
-        stream.write_all(bytes)?;
-        bytes.clear();
+        stream.write_all(&pending.bytes[..pending.length])?;
+        pending.length = 0;
     }
     Ok(())
 }
