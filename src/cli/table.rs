@@ -41,28 +41,28 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = self.columns.iter().map(|(name, _)| (*name).to_owned());
-        let lines: Vec<Vec<String>> = std::iter::once(header.collect())
-            .chain(self.rows.iter().cloned())
-            .collect();
-        let cell = |row: &[String], column: usize| row.get(column).cloned().unwrap_or_default();
+        let names = self.columns.iter().map(|(name, _)| (*name).to_owned());
+        let header: Vec<String> = names.collect();
+        let lines = || std::iter::once(&header).chain(&self.rows);
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|column| {
-                let widths = lines.iter().map(|row| width(&cell(row, column)));
-                widths.max().unwrap_or(0)
+                lines()
+                    .map(|row| width(cell(row, column)))
+                    .max()
+                    .unwrap_or(0)
             })
             .collect();
-        for row in &lines {
+        for row in lines() {
             let mut line = String::new();
             for (column, (_, align)) in self.columns.iter().enumerate() {
                 let text = cell(row, column);
-                let fill = " ".repeat(widths[column] - width(&text));
+                let fill = " ".repeat(widths[column] - width(text));
                 if column > 0 {
                     line.push_str(GAP);
                 }
                 match align {
-                    Align::Left => line.extend([text.as_str(), fill.as_str()]),
-                    Align::Right => line.extend([fill.as_str(), text.as_str()]),
+                    Align::Left => line.extend([text, &fill]),
+                    Align::Right => line.extend([&fill, text]),
                 }
             }
             writeln!(f, "{}", line.trim_end())?;
@@ -71,8 +71,16 @@ impl fmt::Display for Table {
     }
 }
 
+fn cell(row: &[String], column: usize) -> &str {
+    row.get(column).map_or("", String::as_str)
+}
+
 fn width(text: &str) -> usize {
-    console::measure_text_width(text)
+    // Long tables consist of such text.
+    match text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        true => text.len(),
+        false => console::measure_text_width(text),
+    }
 }
 
 #[cfg(test)]
