@@ -37,16 +37,15 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
     }]
 }
 
-/// Copies the files of the first partition of a disk to a directory.
+/// Copies the files of a disk without partitions to a directory.
 fn unpack(disk: &Path, tree: &Path) {
     remove(tree);
     std::fs::create_dir(tree).unwrap();
-    let partition = format!("{}?offset={}", disk.display(), 1 << 20);
     time(
         tool("debugfs", "e2fsprogs")
             .arg("-R")
             .arg(format!("rdump / {}", tree.display()))
-            .arg(partition),
+            .arg(disk),
     );
     assert!(tree.join("var/lib/dpkg/status").exists(), "no tree came");
 }

@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, middle, remove, time, tool, vmfab};
+use crate::lab::{Lab, copy_tree, middle, remove, time, tool, vmfab};
 use crate::peers::Registry;
 use crate::share_whole::pull_into;
 use crate::table::{Limit, Quantity, Row};
@@ -46,28 +46,36 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
     let home = lab.path("lazy-home");
     let mut fetched = 0;
     let lazy = median(|| {
-        remove(&home);
+        empty(lab, &home);
         let mut took = Duration::ZERO;
         fetched = registry.received(|| took = Guest::boot(&home, &ordered).1);
         took
     });
     registry.delay(DELAY);
     let delayed = median(|| {
-        remove(&home);
+        empty(lab, &home);
         Guest::boot(&home, &ordered).1
     });
     registry.delay(Duration::ZERO);
     let background = median(|| {
-        remove(&home);
+        empty(lab, &home);
+        let guest = Guest { home: home.clone() };
+        let mut boot = guest.vmfab();
+        boot.args(["boot", &plain, "--name", NAME]);
         let started = Instant::now();
-        let (guest, _) = Guest::boot(&home, &plain);
-        let took = guest.all_is_here(started);
-        drop(guest);
+        let mut boot = boot
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        guest.wait_for_rest(started, true);
+        let took = guest.wait_for_rest(started, false);
+        boot.wait().unwrap();
         took
     });
-    remove(&home);
+    empty(lab, &home);
     let (guest, _) = Guest::boot(&home, &ordered);
-    guest.all_is_here(Instant::now());
+    guest.wait_for_rest(Instant::now(), false);
     let (file, served) = (guest.disk(), "nbd+unix:///disk?socket=disk.sock");
     let read = |what: &str| {
         median(|| {
@@ -124,6 +132,13 @@ pub(crate) fn run(lab: &mut Lab) -> Vec<Row> {
     ]
 }
 
+/// Makes a home in which nothing is but what was found out of this host.
+fn empty(lab: &Lab, home: &Path) {
+    remove(home);
+    fs::create_dir_all(home.join("cache")).unwrap();
+    copy_tree(&lab.home().join("cache/probes"), &home.join("cache/probes"));
+}
+
 fn median(run: impl FnMut() -> Duration) -> Duration {
     middle(std::iter::repeat_with(run).take(ROUNDS).collect())
 }
@@ -151,11 +166,16 @@ impl Guest {
         self.home.join("machines").join(NAME)
     }
 
-    /// Waits until its image is in the store; tells how long it took.
-    fn all_is_here(&self, since: Instant) -> Duration {
-        let notes = || fs::read_dir(self.home.join("pending")).unwrap();
+    /// Waits until a part of its image is to be fetched, or nothing any more; tells how long that
+    /// took.
+    fn wait_for_rest(&self, since: Instant, wanted: bool) -> Duration {
+        let notes = || {
+            fs::read_dir(self.home.join("pending"))
+                .into_iter()
+                .flatten()
+        };
         let is_note = |name: std::ffi::OsString| name.to_string_lossy().ends_with(".json");
-        while notes().any(|entry| is_note(entry.unwrap().file_name())) {
+        while notes().any(|entry| is_note(entry.unwrap().file_name())) != wanted {
             assert!(since.elapsed() < PATIENCE, "the image does not come");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -164,8 +184,11 @@ impl Guest {
 
     /// The plain file of its image's disk.
     fn disk(&self) -> PathBuf {
-        let mut disks = fs::read_dir(self.home.join("cache/disks")).unwrap();
-        disks.next().unwrap().unwrap().path()
+        let disks = fs::read_dir(self.home.join("cache/disks")).unwrap();
+        let mut files = disks.map(|disk| disk.unwrap().path());
+        // Beside it is what is known of it; and the kernel.
+        let is_disk = |file: &PathBuf| fs::metadata(file).unwrap().len() > 1 << 30;
+        files.find(is_disk).unwrap()
     }
 }
 
