@@ -193,8 +193,8 @@ pub(in crate::ops) fn reads_of_boot(
     let machines = Machines::new(&context.home);
     let locked = create_in(context, &machines, image, options, Vec::new())?;
     let machine = locked.machine().clone();
-    machine.record_reads()?;
-    let started = start_created(context, image, options, locked);
+    let recording = machine.record_reads().map_err(Failure::from);
+    let started = recording.and_then(|()| start_created(context, image, options, locked));
     let reads = machine.reads().unwrap_or_default();
     clean_up(context, &machine)?;
     match started {
